@@ -1,0 +1,102 @@
+"""The peer as a handler sees it, and the answers to a message that is not handled.
+
+``UNKNOWN`` and ``INVALID`` are those of the C++ library; ``INVALID`` with a reason is what it
+leaves open (its dispatcher answers nothing then).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from .binding import Bound, describe
+from .errors import MessageError, UsageError
+from .message import Message
+
+logger = logging.getLogger("edgevent.dispatcher")
+
+
+class Peer(Protocol):
+    """What a handler gets as its second argument: the one that sent the message.
+
+    On streams it is the connection itself.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the connection, unique in its communicator."""
+
+    @property
+    def may_control(self) -> bool:
+        """Whether the peer's STOP and the like are obeyed."""
+
+    @property
+    def answers_errors(self) -> bool:
+        """Whether a message that is refused is answered (never over unauthenticated datagrams)."""
+
+    def send(self, message: Message, /) -> Any:
+        """Sends a message to the peer; may block the greenlet that calls."""
+
+    def stop_requested(self, quitting: bool, /) -> None:
+        """What STOP and QUITTING do by default."""
+
+    def log_alive(self) -> None:
+        """What LEAK does: logs what is alive in this process."""
+
+
+def send_answer(answer: object, peer: Peer, handler: Bound) -> None:
+    """Sends what a handler returned.
+
+    Raises:
+        UsageError: It is neither a message nor ``None``.
+    """
+    if not isinstance(answer, Message):
+        raise UsageError(
+            f"{describe(handler)} returned a {type(answer).__name__};"
+            " a Message or None was expected"
+        )
+    peer.send(answer)
+
+
+def _may_answer(message: Message, peer: Peer) -> bool:
+    # An error that is answered with an error could go back and forth for ever.
+    return message.command not in ("INVALID", "UNKNOWN") and peer.answers_errors
+
+
+def answer_unknown(message: Message, peer: Peer) -> None:
+    """Answers ``UNKNOWN``, without the serial, as the C++ library does."""
+    if _may_answer(message, peer):
+        answer = message.reply("UNKNOWN", {"command": message.command})
+        peer.send(answer.without_parameters("serial"))
+    else:
+        logger.info("%s: %s is unknown here", peer.name, message.command)
+
+
+def refuse(message: Message, peer: Peer, why: str) -> None:
+    """Answers ``INVALID`` with a reason, and logs it."""
+    logger.warning("%s: refused %s: %s", peer.name, message.command, why)
+    if _may_answer(message, peer):
+        peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
+
+
+def answer_failure(message: Message, peer: Peer, error: Exception, id: str) -> None:
+    """Answers a message whose handler raised ``error``.
+
+    A parameter of this very message that is missing or wrong is the sender's mistake, and is
+    answered as such. All else is this side's: the peer is told no more than ``id``, under which
+    the caller has logged the traceback.
+    """
+    if is_senders_mistake(message, error):
+        refuse(message, peer, str(error))
+    elif _may_answer(message, peer):
+        fields = {"command": message.command, "message": "internal error", "id": id}
+        peer.send(message.reply("INVALID", fields))
+
+
+def is_senders_mistake(message: Message, error: Exception) -> bool:
+    """Whether ``error`` is about a parameter of ``message`` itself."""
+    return (
+        isinstance(error, MessageError)
+        and bool(error.parameter)
+        and error.command == message.command
+    )

@@ -1,0 +1,136 @@
+"""Every error that edgevent raises, in one tree.
+
+Three ends of a connection are three errors: closed by this side (:class:`ClosedError`), ended or
+broken by the peer (:class:`ConnectionLostError`), never there (:class:`ConnectError`). What this
+program did wrong (:class:`MessageError` at construction, :class:`UsageError`) is apart from what
+the peer answered (:class:`RemoteError`).
+"""
+
+from __future__ import annotations
+
+
+class EdgeventError(Exception):
+    """The base of all errors of this package."""
+
+
+class UsageError(EdgeventError, RuntimeError):
+    """A call that can never be right where it stands: a mistake in the program."""
+
+
+class WrongThreadError(UsageError):
+    """An object of one thread's hub was used from another thread; see ``call_threadsafe``."""
+
+
+class ForkedError(UsageError):
+    """An object that belongs to the parent process was used in a forked child."""
+
+
+class DuplicateMatchError(UsageError):
+    """The same exact command was registered twice at the same priority."""
+
+
+class MessageError(EdgeventError, ValueError):
+    """A message that cannot be built or read, with the command and the parameter if known.
+
+    Attributes:
+        command: The command of the message, or an empty string.
+        parameter: The name of the parameter at fault, or an empty string.
+    """
+
+    def __init__(self, text: str, *, command: str = "", parameter: str = "") -> None:
+        super().__init__(text)
+        self.command = command
+        self.parameter = parameter
+
+
+class LineTooLongError(EdgeventError, ValueError):
+    """A peer sent more bytes without a newline than the line limit allows."""
+
+
+class AddressError(EdgeventError, ValueError):
+    """A text that is no address; the sentence holds the text and what was expected."""
+
+
+class DurationError(EdgeventError, ValueError):
+    """A text that is no duration or no time; the sentence holds the text and what was expected."""
+
+
+class DefinitionError(EdgeventError, ValueError):
+    """A message definition file that cannot be used; the sentence names file, section and key."""
+
+
+class OptionError(EdgeventError, ValueError):
+    """A bad option; the sentence names where it stands, its key, its value and the nearest key."""
+
+
+class NetworkError(EdgeventError, OSError):
+    """The base of what goes wrong between this process and a peer.
+
+    ``errno`` is that of the system call that failed, or ``None``.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+class ListenError(NetworkError):
+    """A listening socket could not be made; the sentence names the address and the reason."""
+
+
+class ConnectError(NetworkError):
+    """No connection could be made to any address of the peer within the limit."""
+
+
+class ConnectTimeoutError(ConnectError, TimeoutError):
+    """The peer did not take the connection within the limit."""
+
+
+class ConnectionLostError(NetworkError):
+    """The peer ended the connection, or it broke, while something was expected of it."""
+
+
+class SlowConsumerError(ConnectionLostError):
+    """The peer did not read what was sent to it, so this side closed the connection."""
+
+
+class ClosedError(NetworkError):
+    """The connection was closed by this side before the call, or while the call waited."""
+
+
+class QueueFullError(NetworkError):
+    """What was to be sent does not fit the queue, and the caller cannot or will not wait."""
+
+
+class NotConnectedError(NetworkError):
+    """A permanent connection is down, and the message was not to be kept."""
+
+
+class RequestTimeout(EdgeventError, TimeoutError):  # noqa: N818 - the public name of the design
+    """No answer came in time."""
+
+
+class DeadlineError(EdgeventError, TimeoutError):
+    """A wait inside ``with deadline(...)`` ran into its limit."""
+
+
+class RemoteError(EdgeventError):
+    """The peer answered that it failed.
+
+    Attributes:
+        command: The command that was asked for.
+        id: The identifier under which the peer logged the traceback, or an empty string.
+    """
+
+    def __init__(self, text: str, *, command: str = "", id: str = "") -> None:
+        super().__init__(text)
+        self.command = command
+        self.id = id
+
+
+class UnknownCommandError(RemoteError):
+    """The peer answered ``UNKNOWN``: it has no handler for the command."""
+
+
+class InvalidMessageError(RemoteError):
+    """The peer answered ``INVALID``: a parameter is missing or wrong."""

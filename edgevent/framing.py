@@ -1,0 +1,102 @@
+"""Framers: they cut a stream of bytes into units, and do no input or output of their own.
+
+A framer is fed what was read and gives back what is complete. Fed all at once, byte by byte or
+in any other pieces, it gives the same units. Nothing here switches greenlets.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .limits import MAX_LINE_BYTES
+
+
+class Framer(Protocol):
+    """What a stream connection asks of a framer."""
+
+    too_long: bool
+    """True once a unit went over the limit; what is fed from then on is ignored."""
+
+    @property
+    def held(self) -> int:
+        """The number of bytes held of a unit that is not complete."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Takes bytes as they were read and returns the units that they complete."""
+
+    def end(self) -> bytes:
+        """Ends the stream; returns, and forgets, what is left of a unit that is not complete."""
+
+
+class RawFramer:
+    """Passes on what was read, as it was read."""
+
+    __slots__ = ()
+
+    too_long = False
+    held = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Returns the data as the one unit."""
+        return [data] if data else []
+
+    def end(self) -> bytes:
+        """Returns nothing: a raw stream has no incomplete units."""
+        return b""
+
+
+class LineFramer:
+    """Cuts a stream at each newline; the units come without it.
+
+    Args:
+        max_line_bytes: The longest line, its newline not counted. What is held never exceeds it by
+            more than one read.
+    """
+
+    __slots__ = ("_rest", "max_line_bytes", "too_long")
+
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self.max_line_bytes = max_line_bytes
+        self.too_long = False
+        self._rest: bytearray | None = None
+
+    @property
+    def held(self) -> int:
+        """The number of bytes of the line that has begun."""
+        return 0 if self._rest is None else len(self._rest)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Returns the lines that ``data`` completes, up to one that is too long."""
+        if self.too_long:
+            return []
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        rest = self._rest
+        if rest is not None:
+            # A bytearray grows in place: a long line that comes in small pieces costs its length,
+            # not its square.
+            rest += lines[0] if lines else tail
+            if len(rest) > self.max_line_bytes:
+                return self._stop()
+            if not lines:
+                return lines
+            lines[0] = bytes(rest)
+        self._rest = bytearray(tail) if tail else None
+        if len(data) > self.max_line_bytes:
+            for index, line in enumerate(lines):
+                if len(line) > self.max_line_bytes:
+                    self._stop()
+                    return lines[:index]
+            if len(tail) > self.max_line_bytes:
+                self._stop()
+        return lines
+
+    def _stop(self) -> list[bytes]:
+        self.too_long = True
+        self._rest = None
+        return []
+
+    def end(self) -> bytes:
+        """Returns the line that has no newline at the end of the stream, or nothing."""
+        rest, self._rest = self._rest, None
+        return b"" if rest is None else bytes(rest)

@@ -1,0 +1,118 @@
+"""The limits and default durations of the package, in one place.
+
+Each is a security or safety limit: it bounds what a peer, or a mistake, can make this process
+hold or wait for. Each is also a parameter of the object that it governs; these are the defaults.
+Sizes are in bytes, durations in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- what a peer may send -----------------------------------------------------------------------
+MAX_LINE_BYTES: Final = 64 * 1024
+"""The longest line of a stream, newline not counted."""
+MAX_CONFIGURABLE_LINE_BYTES: Final = 16 * 1024 * 1024
+"""The largest value that ``max_line_bytes`` may be given."""
+MAX_PARAMETERS: Final = 256
+"""The most parameters that one message may have."""
+MAX_UDP_BYTES: Final = 1024
+"""The longest UDP message (the C++ library's ``DATAGRAM_MAX_SIZE``)."""
+MAX_UNIX_DATAGRAM_BYTES: Final = 64 * 1024
+"""The longest Unix datagram message."""
+MALFORMED_LIMIT: Final = 10
+"""So many malformed lines within :data:`MALFORMED_INTERVAL` close their connection."""
+MALFORMED_INTERVAL: Final = 60.0
+"""The time over which malformed lines are counted."""
+LOGGED_LINE_BYTES: Final = 32
+"""So many bytes of a malformed line are shown in the log, escaped."""
+
+# --- what is held for a peer ----------------------------------------------------------------------
+READ_BYTES: Final = 64 * 1024
+"""The most that one read takes. Above 128 KiB, malloc maps and unmaps memory at every read."""
+INBOX_BYTES: Final = 128 * 1024
+"""Past this mark (or two lines, if that is more) reading from the peer stops."""
+OUTBOX_BYTES: Final = 1024 * 1024
+"""Past this mark (or two lines, if that is more) a sender waits, or is refused."""
+OUTBOX_HARD_BYTES: Final = 8 * 1024 * 1024
+"""So much piled up by senders that cannot wait closes the peer as a slow consumer."""
+JOIN_BYTES: Final = 64 * 1024
+"""Messages sent in one pass are joined up to this size before they are written."""
+TOTAL_QUEUED_BYTES: Final = 512 * 1024 * 1024
+"""All inboxes and outboxes of a thread together; past it each is held to one line."""
+SLOW_CONSUMER_TIMEOUT: Final = 10.0
+"""A peer that takes nothing of what waits for it for so long is closed."""
+OFFLINE_MESSAGES: Final = 1_000
+"""The most messages that a permanent connection keeps while it is down."""
+OFFLINE_BYTES: Final = 2 * 1024 * 1024
+"""The most bytes of messages that a permanent connection keeps while it is down."""
+UNDELIVERED_MESSAGES: Final = 10_000
+"""The most messages of which a permanent connection remembers that they may be lost."""
+UNDELIVERED_BYTES: Final = 8 * 1024 * 1024
+"""The most bytes of such messages."""
+CLIENT_INBOX_MESSAGES: Final = 1_000
+"""The most messages that nobody asked for and that a blocking client keeps for ``receive``."""
+LATE_ANSWERS: Final = 64
+"""The most requests without a serial, given up, whose late answer is still swallowed."""
+LATE_ANSWER_TIMEOUT: Final = 60.0
+"""For so long a late answer to a request without a serial is still swallowed."""
+
+# --- turns ----------------------------------------------------------------------------------------
+EVENT_LIMIT: Final = 5
+"""The most messages that a connection handles in one turn while others wait."""
+PROCESSING_TIME_LIMIT: Final = 0.5
+"""A turn ends after so long, looked at between messages."""
+SOLE_TURN_TIME: Final = 0.001
+"""A connection that nobody else waits for goes on for so long before the next poll."""
+MAX_IDLE_WORKERS: Final = 64
+"""The most greenlets that are kept for later turns."""
+HUB_BUSY_WARNING: Final = 0.1
+"""A handler that keeps the hub from running for so long is named in a warning."""
+DEFAULT_PRIORITY: Final = 100
+"""The priority of a connection that was given none; 0 is served first, 255 last."""
+MAX_PRIORITY: Final = 255
+"""The last priority of a connection."""
+
+# --- waits ------------------------------------------------------------------------------------------
+CONNECT_TIMEOUT: Final = 5.0
+"""How long a dial may take, over all addresses of a name."""
+REQUEST_TIMEOUT: Final = 10.0
+"""How long a request waits for its answer when it says nothing else."""
+INTRODUCTION_TIMEOUT: Final = 10.0
+"""How long the first line of an accepted peer may take, from its first byte to its newline."""
+DRAIN_TIMEOUT: Final = 5.0
+"""How long ``stop`` lets handlers end and outboxes empty before it closes what is left."""
+CLOSE_TIMEOUT: Final = 5.0
+"""How long the close of a blocking client waits until what was sent has left."""
+STILL_THERE_WARNING: Final = 5.0
+"""A connection that is still there so long after ``stop`` is named in the log."""
+LINK_STABLE_TIME: Final = 10.0
+"""A permanent connection that was up for so long starts its pauses anew."""
+MAX_PAUSE: Final = 3600.0
+"""The longest default pause between two attempts of a permanent connection."""
+
+# --- servers and sockets ------------------------------------------------------------------------------
+BACKLOG: Final = 1024
+"""The length of a listening socket's queue."""
+MAX_CONNECTIONS: Final = 1_000
+"""The most connections that one server has at a time."""
+RESERVED_DESCRIPTORS: Final = 32
+"""So many descriptors are held back: no peer is accepted into the last ones."""
+ACCEPTS_PER_TURN: Final = 64
+"""The most peers that are accepted between two polls."""
+ACCEPT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""The pauses of an accept that failed for want of descriptors or memory; the last one repeats."""
+LOG_INTERVAL: Final = 60.0
+"""A condition that lasts is logged once in so long."""
+KEEPALIVE_IDLE: Final = 20
+"""TCP keep-alive: seconds of silence before the first probe."""
+KEEPALIVE_INTERVAL: Final = 5
+"""TCP keep-alive: seconds between probes."""
+KEEPALIVE_PROBES: Final = 3
+"""TCP keep-alive: probes without an answer that end the connection."""
+TCP_USER_TIMEOUT: Final = 30.0
+"""TCP: how long sent data may stay unacknowledged."""
+UNIX_SOCKET_MODE: Final = 0o600
+"""The mode of a Unix socket's file."""
+UNIX_GROUP_SOCKET_MODE: Final = 0o660
+"""The mode of a Unix socket's file that is given a group."""

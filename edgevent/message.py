@@ -1,0 +1,449 @@
+"""The message: a value with a command, parameters, and where it comes from and goes to.
+
+Nothing here switches greenlets or opens anything. The text form is in :mod:`edgevent.wire`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast, overload
+
+from .address import Address
+from .durations import parse_timespec
+from .errors import AddressError, DurationError, MessageError
+from .limits import MAX_PARAMETERS
+from .wire import (
+    BLANKS,
+    JSON_KEYS,
+    NO_LAYOUT,
+    Header,
+    Layout,
+    are_plain,
+    build_header,
+    built_headers,
+    check_layout,
+    escape_all,
+    find_layout,
+    known_lines,
+    parse_escaped,
+    parse_header,
+    parse_plain,
+    parsed_headers,
+    read_json,
+    to_text,
+)
+
+_D = TypeVar("_D")
+
+_MISSING: Final = object()
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_TRUE: Final = frozenset({"true", "on", "yes", "1"})
+_FALSE: Final = frozenset({"false", "off", "no", "0"})
+_new = object.__new__
+
+
+class Message:
+    """A command with parameters: the unit that peers send each other. A value: it never changes.
+
+    Args:
+        command: Upper-case letters, digits and ``_``.
+        parameters: Names (letters, digits, ``_``) and values; see :data:`Value` for what becomes
+            text how. NUL cannot be sent, nor more than 256 parameters.
+        server: The computer that it goes to; ``.``, ``*`` and ``?`` have a meaning to routers.
+        service: The service that it goes to. A server without a service is not written.
+        sent_from_server: The computer that it comes from.
+        sent_from_service: The service that it comes from.
+
+    Attributes:
+        match: What the expression of the handler's pattern matched (a ``re.Match``), set before
+            the handler runs; ``None`` elsewhere.
+
+    Raises:
+        MessageError: A name or a value that no message can carry; it names the parameter.
+
+    Example:
+        >>> str(Message("ADD", {"a": 2, "b": 40}, service="sums"))
+        'sums/ADD a=2;b=40'
+    """
+
+    __slots__ = ("_found", "_header", "_layout", "_parameters", "_plain", "_wire", "match")
+
+    # The values stand in _parameters, or, until they are first asked for, in _found.
+    _header: Header
+    _layout: Layout
+    _parameters: dict[str, str] | None
+    _found: re.Match[str] | None
+    _plain: bool | None  # whether all values are written as they are; None: not looked at yet
+    _wire: bytes | None
+    match: re.Match[str] | None
+
+    def __init__(
+        self,
+        command: str,
+        parameters: Mapping[str, Any] | None = None,
+        /,
+        *,
+        server: str = "",
+        service: str = "",
+        sent_from_server: str = "",
+        sent_from_service: str = "",
+    ) -> None:
+        key = (sent_from_server, sent_from_service, server, service, command)
+        self._header = built_headers.get(key) or build_header(key)
+        texts = _texts(parameters, command)
+        self._layout = check_layout(texts, MAX_PARAMETERS, command)
+        self._parameters = texts
+        self._found = None
+        self._plain = None
+        self._wire = None
+        self.match = None
+
+    @classmethod
+    def parse(
+        cls, line: bytes | bytearray | str, *, max_parameters: int = MAX_PARAMETERS
+    ) -> Message:
+        """Reads one line or datagram, in the text or the JSON form.
+
+        Args:
+            line: The text, without or with its newline; bytes need not be valid UTF-8.
+            max_parameters: The most parameters that are accepted.
+
+        Raises:
+            MessageError: The line is malformed. Nothing else is ever raised.
+        """
+        if isinstance(line, str):
+            text = line.strip(BLANKS)
+            if not text.isascii():
+                try:
+                    text.encode("utf-8", "surrogateescape")
+                except UnicodeEncodeError:
+                    raise MessageError("the line holds a lone surrogate") from None
+        else:
+            text = line.strip().decode("utf-8", "surrogateescape")
+        if "\\" not in text and '"' not in text and "\0" not in text:
+            prefix, equals, rest = text.partition("=")
+            known = known_lines.get(prefix)
+            if known is not None and equals:
+                header, layout, pieces = known
+                found = pieces(rest)
+                if found is not None and layout.count <= max_parameters:
+                    message = _new(Message)
+                    message._header = header
+                    message._layout = layout
+                    message._parameters = None
+                    message._found = found
+                    message._plain = None
+                    message._wire = None
+                    message.match = None
+                    return message
+        return _parse(text, max_parameters)
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    @property
+    def command(self) -> str:
+        """The command."""
+        return self._header[4]
+
+    @property
+    def server(self) -> str:
+        """The server that it goes to, or an empty string."""
+        return self._header[2]
+
+    @property
+    def service(self) -> str:
+        """The service that it goes to, or an empty string."""
+        return self._header[3]
+
+    @property
+    def sent_from_server(self) -> str:
+        """The server that it comes from, or an empty string."""
+        return self._header[0]
+
+    @property
+    def sent_from_service(self) -> str:
+        """The service that it comes from, or an empty string."""
+        return self._header[1]
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """All parameters, as a read-only mapping of names to texts."""
+        return MappingProxyType(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layout.index
+
+    def __getitem__(self, name: str) -> str:
+        """Returns a parameter's text, or raises :class:`MessageError` when it is not there."""
+        found = self._found
+        try:
+            if found is not None:
+                return found[self._layout.index[name]]
+            return self._all()[name]
+        except KeyError:
+            raise self._error(name, "is missing") from None
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: _D) -> str | _D: ...
+
+    def get(self, name: str, default: _D | None = None) -> str | _D | None:
+        """Returns a parameter's text, or ``default`` when it is not there."""
+        found = self._found
+        if found is not None:
+            group = self._layout.index.get(name)
+            return default if group is None else found[group]
+        return self._all().get(name, default)
+
+    def integer(self, name: str, default: int | _D = cast("Any", _MISSING)) -> int | _D:
+        """Returns a parameter as a 64-bit signed integer, or ``default`` when it is not there."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+            return int(text)
+        raise self._error(name, "is no integer of 64 bits")
+
+    def number(self, name: str, default: float | _D = cast("Any", _MISSING)) -> float | _D:
+        """Returns a parameter as a finite float, or ``default`` when it is not there."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+            return float(text)
+        raise self._error(name, "is no finite number")
+
+    def boolean(self, name: str, default: bool | _D = cast("Any", _MISSING)) -> bool | _D:
+        """Returns a parameter as a truth value (true, on, yes, 1; false, off, no, 0)."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        lower = text.lower()
+        if lower in _TRUE:
+            return True
+        if lower in _FALSE:
+            return False
+        raise self._error(name, "is no truth value: true, on, yes, 1, false, off, no or 0")
+
+    def address(
+        self,
+        name: str,
+        default: Address | _D = cast("Any", _MISSING),
+        *,
+        default_scheme: str = "tcp",
+        default_port: int | None = None,
+    ) -> Address | _D:
+        """Returns a parameter as an address; a bare ``ip:port`` is of ``default_scheme``."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        try:
+            return Address.parse(text, default_scheme=default_scheme, default_port=default_port)
+        except AddressError as error:
+            raise self._error(name, f"is no address: {error}") from error
+
+    def timespec(self, name: str, default: int | _D = cast("Any", _MISSING)) -> int | _D:
+        """Returns a parameter of the form ``seconds[.fraction]`` in nanoseconds, exactly."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        try:
+            return parse_timespec(text)
+        except DurationError as error:
+            raise self._error(name, f"is no timespec: {error}") from error
+
+    def binary(self, name: str, default: bytes | _D = cast("Any", _MISSING)) -> bytes | _D:
+        """Returns the bytes that were given as a parameter's value (base64 on the wire)."""
+        text = self.get(name)
+        if text is None:
+            return self._default(name, default)
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise self._error(name, "is no base64") from error
+
+    # --- making others -----------------------------------------------------------------------------
+
+    def reply(self, command: str, parameters: Mapping[str, Any] | None = None) -> Message:
+        """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
+        header = self._header
+        key = ("", "", header[0], header[1], command)
+        texts = _texts(parameters, command)
+        serial = self.get("serial")
+        if serial is not None and "serial" not in texts:
+            texts["serial"] = serial
+        header = built_headers.get(key) or build_header(key)
+        return _make(header, check_layout(texts, MAX_PARAMETERS, command), texts)
+
+    def with_parameters(
+        self, parameters: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> Message:
+        """Makes the same message with some parameters added or changed."""
+        changes = {**parameters, **more} if parameters and more else parameters or more
+        header = self._header
+        texts = (self._parameters or self._all()).copy()
+        plain = self._plain
+        if plain is None:
+            plain = self._plain = are_plain(texts)
+        for name, value in changes.items():
+            if type(value) is not str or not value.isalnum():  # what is, the wire can carry
+                value = to_text(value, name, header[4])
+                plain = None
+            texts[name] = value
+        layout = self._layout
+        if len(texts) != layout.count:
+            layout = check_layout(texts, MAX_PARAMETERS, header[4])
+        message = _make(header, layout, texts)
+        message._plain = plain
+        return message
+
+    def without_parameters(self, *names: str) -> Message:
+        """Makes the same message without some parameters."""
+        kept = {name: text for name, text in self._all().items() if name not in names}
+        return _make(self._header, find_layout(tuple(kept), self._header[4]), kept)
+
+    def with_sender(self, server: str, service: str) -> Message:
+        """Makes the same message, sent from ``server`` and ``service``."""
+        key = (server, service, *self._header[2:5])
+        header = built_headers.get(key) or build_header(key)
+        return _make(header, self._layout, self._all())
+
+    def with_target(self, server: str, service: str) -> Message:
+        """Makes the same message, on its way to ``server`` and ``service``."""
+        key = (*self._header[:2], server, service, self._header[4])
+        header = built_headers.get(key) or build_header(key)
+        return _make(header, self._layout, self._all())
+
+    # --- writing -----------------------------------------------------------------------------------
+
+    def __bytes__(self) -> bytes:
+        """The canonical text form, UTF-8, without a newline; built once."""
+        wire = self._wire
+        if wire is None:
+            layout = self._layout
+            if layout.pick is None:
+                text = self._header[5]
+            else:
+                parameters = self._parameters or self._all()
+                if self._plain or are_plain(parameters):
+                    body = layout.form % layout.pick(parameters)
+                else:
+                    body = escape_all(parameters)
+                if body[-1] in BLANKS:
+                    body += ";"  # a reader trims the line, and would trim the last value with it
+                text = f"{self._header[5]} {body}"
+            wire = self._wire = text.encode("utf-8", "surrogateescape")
+        return wire
+
+    def __str__(self) -> str:
+        return bytes(self).decode("utf-8", "surrogateescape")
+
+    def to_json(self) -> str:
+        """The JSON form, on one line; what is empty is left out."""
+        header = self._header
+        members: dict[str, object] = {
+            key: value
+            for key, value in zip(JSON_KEYS, header, strict=False)
+            if value or key == "command"
+        }
+        if parameters := self._all():
+            members["parameters"] = dict(sorted(parameters.items()))
+        text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:  # bytes that are no UTF-8 survive as escapes only
+            text = json.dumps(members, separators=(",", ":"))
+        return text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self._header[:5] == other._header[:5] and self._all() == other._all()
+
+    def __hash__(self) -> int:
+        return hash((self._header[:5], frozenset(self._all().items())))
+
+    def __repr__(self) -> str:
+        """Names the header and the parameters, never a value: messages carry secrets."""
+        names = ", ".join(sorted(self._layout.names))
+        return f"<Message {self._header.text}{' ' if names else ''}{names}>"
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _all(self) -> dict[str, str]:
+        parameters = self._parameters
+        if parameters is None:
+            found = self._found
+            assert found is not None
+            parameters = dict(zip(self._layout.names, found.groups(), strict=True))
+            self._parameters = parameters
+            self._found = None
+        return parameters
+
+    def _error(self, name: str, why: str) -> MessageError:
+        command = self._header[4]
+        return MessageError(f"{command}: parameter {name} {why}", command=command, parameter=name)
+
+    def _default(self, name: str, default: _D) -> _D:
+        if default is _MISSING:
+            raise self._error(name, "is missing")
+        return default
+
+
+def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
+    """Makes a message of parts that were checked."""
+    message = _new(Message)
+    message._header = header
+    message._layout = layout
+    message._parameters = texts
+    message._found = None
+    message._plain = None
+    message._wire = None
+    message.match = None
+    return message
+
+
+def _texts(parameters: Mapping[str, Any] | None, command: str) -> dict[str, str]:
+    """Turns each value into a text that the wire can carry."""
+    if not parameters:
+        return {}
+    texts = dict(parameters)
+    for name, value in texts.items():
+        if type(value) is not str or not value.isalnum():  # what is, the wire can carry
+            texts[name] = to_text(value, name, command)
+    return texts
+
+
+def _parse(text: str, max_parameters: int) -> Message:
+    """Reads a trimmed line in any form that there is."""
+    if "\0" in text:
+        raise MessageError("the line holds a NUL")
+    head, _, body = text.partition(" ")
+    if head[:1] == "<":
+        target, _, body = body.partition(" ")
+        head = f"{head} {target}"
+    header = parsed_headers.get(head)
+    if header is None:
+        if text[:1] == "{":
+            return _make(*read_json(text, max_parameters))
+        header = parse_header(head)
+    if not body:
+        return _make(header, NO_LAYOUT, {})
+    command = header[4]
+    if "\\" in body or '"' in body:
+        texts = parse_escaped(body, command)
+        layout = check_layout(texts, max_parameters, command)
+    else:
+        texts = parse_plain(body, command)
+        layout = check_layout(texts, max_parameters, command)
+        layout.seen(text[: text.index("=")], header)
+    return _make(header, layout, texts)

@@ -1,0 +1,397 @@
+"""How a message is written: the pieces of its text and JSON forms, checked and cut apart.
+
+The grammar, after the C++ library *eventdispatcher* 1.1 (its ``message.cpp``)::
+
+    [<server:service ][[server:]service/]COMMAND[ name=value(;name=value)*[;]]
+
+What belongs to one message object is in :mod:`edgevent.message`; what is shared by all is here.
+"""
+
+from __future__ import annotations
+
+import base64
+import decimal
+import ipaddress
+import json
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Union, cast
+
+from .address import Address
+from .errors import MessageError
+
+Value = Union[  # noqa: UP007 - evaluated at run time, on Python 3.10 too
+    str,
+    int,
+    float,
+    bool,
+    bytes,
+    decimal.Decimal,
+    Address,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    "os.PathLike[str]",
+]
+"""What may be given as a parameter's value; all of it becomes text (``bytes`` as base64)."""
+
+
+BLANKS: Final = " \t\n\r\v\f"  # the wire's trim is ASCII only; str.strip() would take U+00A0 too
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
+_PLACE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[.*?]|", re.ASCII)
+_SENDER: Final = re.compile(r"<([^:]*):([^:]*)", re.ASCII)
+_TARGET: Final = re.compile(r"(?:(?:([^:/]+):)?([^:/]+)/|([^:/]+):)?([^:/]*)", re.ASCII)
+_QUOTED: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
+
+
+class Header(NamedTuple):
+    """All of a message but its parameters, and the text that it is written as."""
+
+    sent_from_server: str
+    sent_from_service: str
+    server: str
+    service: str
+    command: str
+    text: str
+
+
+class Layout:
+    """The names of a message's parameters, in the order in which they came: checked once."""
+
+    __slots__ = ("count", "form", "index", "names", "pick", "pieces", "uses")
+
+    compiled = 0  # of all layouts
+
+    def __init__(self, names: tuple[str, ...], command: str) -> None:
+        for name in names:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                shown = _show(name) if isinstance(name, str) else repr(type(name))
+                raise MessageError(
+                    f"{command}: {shown} is no parameter name: letters, digits and '_' were"
+                    " expected, no digit first",
+                    command=command,
+                    parameter=name[:64] if isinstance(name, str) else "",
+                )
+        ordered = sorted(names)
+        self.names = names
+        self.count = len(names)
+        self.form = ";".join([f"{name}=%s" for name in ordered])
+        self.pick = operator.itemgetter(*ordered) if names else None
+        self.index = {name: group for group, name in enumerate(names, 1)}
+        self.uses = 0
+        self.pieces: Callable[[str], re.Match[str] | None] | None = None
+
+    def seen(self, prefix: str, header: Header) -> None:
+        """Takes note of a line without quotes and backslashes that had this layout."""
+        self.uses += 1
+        if self.pieces is None:
+            if (
+                self.uses < _USES_TO_COMPILE
+                or self.count > _COMPILED_NAMES
+                or Layout.compiled >= _COMPILED
+            ):
+                return
+            Layout.compiled += 1
+            rest = "".join([f";{name}=([^;]*)" for name in self.names[1:]])
+            self.pieces = re.compile(f"([^;]*){rest};?").fullmatch
+        if len(prefix) <= _CACHED_CHARACTERS:
+            if len(known_lines) >= _CACHED:
+                known_lines.clear()
+            known_lines[prefix] = (header, self, self.pieces)
+
+
+# Peers send the same few headers and the same few sets of names again and again. The tables are
+# cleared when they are full, so a peer that invents names costs time, never memory.
+_CACHED: Final = 2048
+_CACHED_CHARACTERS: Final = 256
+parsed_headers: dict[str, Header] = {}
+built_headers: dict[tuple[str, str, str, str, str], Header] = {}
+layouts: dict[tuple[str, ...], Layout] = {}
+
+# What the text up to the first '=' led to last time. When the rest has the same names in the same
+# order again, one expression checks it, and the values are taken from the match when they are
+# read. To compile one costs as much as to parse hundreds of lines, so only a layout that was seen
+# _USES_TO_COMPILE times has one, and there are at most _COMPILED: they are never thrown away, or a
+# peer could have them made again and again.
+_USES_TO_COMPILE: Final = 8
+_COMPILED: Final = 256
+_COMPILED_NAMES: Final = 16
+NO_LAYOUT: Final = Layout((), "")
+known_lines: dict[str, tuple[Header, Layout, Callable[[str], re.Match[str] | None]]] = {}
+
+
+def _show(text: str, limit: int = 40) -> str:
+    """Quotes at most ``limit`` characters of a name for an error."""
+    return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def build_header(key: tuple[str, str, str, str, str]) -> Header:
+    """Checks the five names and returns their header."""
+    from_server, from_service, server, service, command = key
+    for name in key:
+        if not isinstance(name, str):
+            raise MessageError(f"a name of a message must be a str, not {type(name).__name__}")
+    if not _COMMAND.fullmatch(command):
+        raise MessageError(
+            f"{_show(command)} is no command: upper-case letters, digits and '_' were expected,"
+            " a letter or '_' first",
+            command=command[:64],
+        )
+    for what, name in (
+        ("sent_from_server", from_server),
+        ("sent_from_service", from_service),
+        ("server", server),
+        ("service", service),
+    ):
+        if not _PLACE.fullmatch(name):
+            raise MessageError(
+                f"{command}: {_show(name)} is no {what}: letters, digits and '_' were expected,"
+                " or one of '.', '*', '?'",
+                command=command,
+            )
+    sender = f"<{from_server}:{from_service} " if from_server or from_service else ""
+    target = f"{server}:{service}/" if server and service else f"{service}/" if service else ""
+    header = Header(*key, f"{sender}{target}{command}")
+    if len(header.text) <= _CACHED_CHARACTERS:
+        if len(built_headers) >= _CACHED:
+            built_headers.clear()
+        built_headers[key] = header
+    return header
+
+
+def parse_header(text: str) -> Header:
+    """Reads ``[<server:service ][[server:]service/]COMMAND``."""
+    sender, target = ("", "")
+    rest = text
+    if text.startswith("<"):
+        sender, _, rest = text.partition(" ")
+        found = _SENDER.fullmatch(sender)
+        if found is None:
+            raise MessageError(f"the sender {_show(sender)} is not of the form '<server:service '")
+        sender, target = found.groups()
+    found = _TARGET.fullmatch(rest)
+    if found is None:
+        raise MessageError(f"{_show(rest)} is not of the form '[[server:]service/]COMMAND'")
+    server, service, lone_server, command = found.groups()
+    key = (sender, target, server or lone_server or "", service or "", command)
+    header = built_headers.get(key) or build_header(key)
+    if len(text) <= _CACHED_CHARACTERS:
+        if len(parsed_headers) >= _CACHED:
+            parsed_headers.clear()
+        parsed_headers[text] = header
+    return header
+
+
+def find_layout(names: tuple[str, ...], command: str) -> Layout:
+    """Returns the layout for these names."""
+    layout = layouts.get(names)
+    if layout is None:
+        layout = Layout(names, command)
+        if sum(map(len, names)) <= 4 * _CACHED_CHARACTERS:
+            if len(layouts) >= _CACHED:
+                layouts.clear()
+            layouts[names] = layout
+    return layout
+
+
+def to_text(value: object, name: str, command: str) -> str:
+    """Turns one value into the text that stands for it."""
+    if isinstance(value, str):
+        text = str.__str__(value)  # plain, whatever a subclass makes of format()
+        if "\0" in text or not text.isascii():
+            check_text(text, name, command)
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, int):
+        text = str(int(value))
+    elif isinstance(value, float) and math.isfinite(value):
+        text = repr(float(value))
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        text = base64.b64encode(value).decode("ascii")
+    elif isinstance(value, Address):
+        text = value.endpoint
+    elif isinstance(value, (decimal.Decimal, ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        text = str(value)
+    elif isinstance(value, os.PathLike) and isinstance(os.fspath(value), str):
+        text = os.fspath(value)
+        check_text(text, name, command)
+    else:
+        shown = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
+        raise MessageError(
+            f"{command}: parameter {name}: {shown} cannot be sent as text; str, int, float, bool,"
+            " bytes, an address or a path was expected",
+            command=command,
+            parameter=name,
+        )
+    return text
+
+
+def check_text(text: str, name: object, command: str) -> None:
+    """Refuses what the wire cannot carry: NUL, and surrogates that stand for no byte."""
+    if "\0" in text:
+        why = "holds a NUL"
+    else:
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            why = "holds a lone surrogate"
+        else:
+            return
+    shown = _show(name) if isinstance(name, str) else repr(type(name))
+    raise MessageError(
+        f"{command}: parameter {shown} {why}, which no message can carry",
+        command=command,
+        parameter=name[:64] if isinstance(name, str) else "",
+    )
+
+
+def escape(value: str) -> str:
+    value = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    if ";" in value or value.startswith('"'):
+        value = '"' + value.replace('"', '\\"') + '"'
+    return value
+
+
+def are_plain(texts: dict[str, str]) -> bool:
+    """Whether all values can be written as they are."""
+    joined = "".join(texts.values())
+    return not (
+        "\\" in joined or ";" in joined or '"' in joined or "\n" in joined or "\r" in joined
+    )
+
+
+def escape_all(parameters: dict[str, str]) -> str:
+    return ";".join([f"{name}={escape(parameters[name])}" for name in sorted(parameters)])
+
+
+def unescape(value: str, quoted: bool) -> str:
+    # NUL never occurs in a line, so it can stand for a pair of backslashes meanwhile: a run of
+    # backslashes is paired from its left, as one pass from left to right would.
+    value = value.replace("\\\\", "\0").replace("\\n", "\n").replace("\\r", "\r")
+    if quoted:
+        value = value.replace('\\"', '"')
+    return value.replace("\0", "\\")
+
+
+def _refuse_parameter(command: str, piece: str) -> MessageError:
+    return MessageError(
+        f"{command}: 'name=value' was expected where {_show(piece.partition('=')[0])} stands",
+        command=command,
+        parameter=piece.partition("=")[0][:64],
+    )
+
+
+def parse_escaped(body: str, command: str) -> dict[str, str]:
+    """Reads parameters of which some are quoted or hold a backslash."""
+    parameters: dict[str, str] = {}
+    position, end = 0, len(body)
+    while position < end:
+        equals = body.find("=", position)
+        name = body[position:equals]
+        if equals < 0 or not _NAME.fullmatch(name):
+            raise _refuse_parameter(command, body[position : position + 80])
+        position = equals + 1
+        if body.startswith('"', position):
+            found = _QUOTED.match(body, position)
+            if found is None:
+                raise MessageError(
+                    f"{command}: parameter {name}: the closing quote is missing",
+                    command=command,
+                    parameter=name,
+                )
+            stop, value = found.end(), found[1]
+            if stop < end and body[stop] != ";":
+                raise MessageError(
+                    f"{command}: parameter {name}: there is text after the closing quote",
+                    command=command,
+                    parameter=name,
+                )
+        else:
+            stop = body.find(";", position)
+            stop = end if stop < 0 else stop
+            value = body[position:stop]
+            found = None
+        parameters[name] = unescape(value, found is not None) if "\\" in value else value
+        position = stop + 1
+    return parameters
+
+
+def parse_plain(body: str, command: str) -> dict[str, str]:
+    """Reads parameters without quotes and backslashes, as nearly all are."""
+    if body[-1] == ";":
+        body = body[:-1]
+    parameters = {}
+    for piece in body.split(";"):
+        name, equals, value = piece.partition("=")
+        if not equals:
+            raise _refuse_parameter(command, piece)
+        parameters[name] = value
+    return parameters
+
+
+def check_layout(texts: dict[str, str], limit: int, command: str) -> Layout:
+    """Checks the number of parameters and their names."""
+    layout = layouts.get(tuple(texts))
+    if layout is not None and layout.count <= limit:
+        return layout
+    if len(texts) > limit:
+        raise MessageError(
+            f"{command}: {len(texts)} parameters are more than the limit of {limit}",
+            command=command,
+        )
+    return find_layout(tuple(texts), command)
+
+
+JSON_KEYS: Final = ("sent-from-server", "sent-from-service", "server", "service", "command")
+
+
+class _Number(str):
+    """The digits of a JSON number, told apart from a JSON string."""
+
+    __slots__ = ()
+
+
+def _refuse_constant(name: str) -> str:
+    raise MessageError(f"the JSON message holds {name}, which is no JSON")
+
+
+def read_json(text: str, max_parameters: int) -> tuple[Header, Layout, dict[str, str]]:
+    """Reads the JSON form. Numbers keep the digits that they were written with."""
+    try:
+        members = json.loads(
+            text, parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant
+        )
+    except MessageError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise MessageError(f"the line is no JSON: {reason}") from None
+    names = []
+    for key in JSON_KEYS:
+        value = members.get(key, "")
+        if type(value) is not str:
+            raise MessageError(f"the JSON message's {key!r} is not a string")
+        names.append(value)
+    command = names[4]
+    found = members.get("parameters", {})
+    if not isinstance(found, dict):
+        raise MessageError("the JSON message's 'parameters' is not an object", command=command[:64])
+    header = build_header(cast("tuple[str, str, str, str, str]", tuple(names)))
+    texts = {}
+    for name, value in found.items():
+        if value is None:
+            texts[name] = ""
+        elif isinstance(value, (str, bool)):
+            texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
+            check_text(texts[name], name, command)
+        else:
+            raise MessageError(
+                f"{command}: parameter {_show(name)} is a JSON"
+                f" {'object' if isinstance(value, dict) else 'array'}, not a string or a number",
+                command=command,
+                parameter=name[:64],
+            )
+    return header, check_layout(texts, max_parameters, command), texts

@@ -1,0 +1,30 @@
+"""What every test may use."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+# The options meant for this run must not reach a pytest that a test starts.
+os.environ.pop("PYTEST_ADDOPTS", None)
+
+
+@pytest.fixture(scope="session")
+def need_tool() -> Callable[..., str]:
+    """Give ``need_tool("socat", package="socat")``: the tool's path, or no test.
+
+    Without the tool the test is skipped with the Debian package as the reason; where ``CI=true``
+    is in the environment it fails, for there nothing may be left out without a word.
+    """
+
+    def find(tool: str, *, package: str) -> str:
+        path = shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        if path is not None:
+            return path
+        reason = f"needs {tool} of the Debian package {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    return find
