@@ -69,12 +69,12 @@ def answer_unknown(message: Message, peer: Peer) -> None:
         answer = message.reply("UNKNOWN", {"command": message.command})
         peer.send(answer.without_parameters("serial"))
     else:
-        logger.info("%s: %s is unknown here", peer.name, message.command)
+        logger.info("%s: %.64s is unknown here", peer.name, message.command)
 
 
 def refuse(message: Message, peer: Peer, why: str) -> None:
     """Answers ``INVALID`` with a reason, and logs it."""
-    logger.warning("%s: refused %s: %s", peer.name, message.command, why)
+    logger.warning("%s: refused %.64s: %s", peer.name, message.command, why)
     if _may_answer(message, peer):
         peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
 

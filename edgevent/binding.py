@@ -5,6 +5,7 @@ The signature is read once, when the handler is registered; what cannot work is 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import ipaddress
 import types
@@ -80,13 +81,36 @@ def _reader(annotation: object, where: str) -> tuple[Callable[[Message, str], ob
         ) from None
 
 
-def _signature(handler: Handler, name: str) -> inspect.Signature | None:
+def _evaluate(annotation: object, handler: Handler, where: str) -> object:
+    """Returns what an annotation that is text stands for, as ``from __future__`` makes them.
+
+    Those of the message and the peer are left alone: their types may be known to type checkers
+    only.
+    """
+    if not isinstance(annotation, str):
+        return annotation
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if not hasattr(function, "__globals__"):
+        function = type(function).__call__
     try:
-        return inspect.signature(handler, eval_str=True)
-    except ValueError:  # some callables of C have none
-        return None
+        return eval(annotation, function.__globals__)
     except Exception as error:
-        raise UsageError(f"{name}: its annotations cannot be read: {error}") from error
+        raise UsageError(f"{where}: the type {annotation!r} cannot be read: {error}") from error
+
+
+def _check(handler: Handler, name: str) -> None:
+    if not callable(handler) or inspect.isclass(handler):
+        raise UsageError(f"{name} is no handler: a function of (message, peer) was expected")
+    for function in (handler, type(handler).__call__):
+        if (
+            inspect.iscoroutinefunction(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise UsageError(f"{name} is a coroutine or a generator: a handler is a plain function")
 
 
 def bind(handler: Handler) -> Bound:
@@ -96,26 +120,29 @@ def bind(handler: Handler) -> Bound:
         UsageError: The handler cannot be called so, or a type is none of a parameter's.
     """
     name = describe(handler)
-    if not callable(handler):
-        raise UsageError(f"{name} is no handler: a function of (message, peer) was expected")
-    if inspect.iscoroutinefunction(handler) or inspect.isgeneratorfunction(handler):
-        raise UsageError(f"{name} is a coroutine or a generator: a handler is a plain function")
-    signature = _signature(handler, name)
-    if signature is None:
+    _check(handler, name)
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # some callables of C have none
         return handler
     arguments = list(signature.parameters.values())
     leading = [a for a in arguments if a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
     open_ended = any(a.kind is a.VAR_POSITIONAL for a in arguments)
     if len(leading) < 2 and not open_ended:
         raise UsageError(f"{name}{signature} is no handler: it must take (message, peer, ...)")
-    named = [a for a in arguments if a not in leading[:2] and a.kind not in _VARIABLE]
+    # What functools.partial() has set is not for the peer to change.
+    taken = {a.name for a in leading[:2]}
+    if isinstance(handler, functools.partial):
+        taken.update(handler.keywords)
+    named = [a for a in arguments if a.name not in taken and a.kind not in _VARIABLE]
     if not named:
         return handler
     plan = []
     for argument in named:
-        if argument.kind is argument.POSITIONAL_ONLY:
-            raise UsageError(f"{name}: parameter {argument.name} cannot be given by its name")
-        reader, optional = _reader(argument.annotation, f"{name}, parameter {argument.name}")
+        where = f"{name}, parameter {argument.name}"
+        if argument.kind is argument.POSITIONAL_ONLY or not argument.name.isascii():
+            raise UsageError(f"{where}: no message can give it by this name")
+        reader, optional = _reader(_evaluate(argument.annotation, handler, where), where)
         default: object = argument.default
         if default is argument.empty:
             default = None if optional else _REQUIRED
@@ -138,4 +165,5 @@ def _call_with(
                 arguments[name] = default
         return handler(message, peer, **arguments)
 
+    call.__qualname__ = describe(handler)
     return call

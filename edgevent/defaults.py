@@ -127,4 +127,4 @@ def default_commands(table: Table) -> dict[str, Callable[[Message, Peer], Messag
 def _about(message: Message, before: str, name: str) -> str:
     """Shows what a peer says of an error, on one line and not at any length."""
     text = message.get(name, "")
-    return f"{before}{ascii(text[:200])}" if text else ""
+    return f"{before}{text[:200]!a}" if text else ""

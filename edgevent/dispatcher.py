@@ -38,12 +38,14 @@ Expression = Union[str, "re.Pattern[str]", None]
 MatchFunction = Callable[[Message], object]
 _F = TypeVar("_F", bound=Handler)
 
-_RESOLVED: Final = 1024  # so many commands are remembered with what they lead to
+_RESOLVED: Final = 1024  # so many commands are remembered with what they lead to,
+_RESOLVED_CHARACTERS: Final = 256  # none of them longer than this
 _SHELL: Final = frozenset("*?[")
+_PATTERN: Final = re.compile(r"[A-Z0-9_*?\[\]!-]*", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
     """One entry of the table, in full.
 
@@ -108,9 +110,11 @@ def _check(match: Match) -> None:
         raise UsageError(f"{match.priority!r} is no priority of a match: 0 to 15 was expected")
     expression = match.expression
     if isinstance(expression, str):
-        if match.is_exact and not _COMMAND.fullmatch(expression):
+        allowed = _COMMAND if match.is_exact else _PATTERN
+        if not allowed.fullmatch(expression):
             raise UsageError(
-                f"{expression!r} is no command: upper-case letters, digits and '_' were expected"
+                f"{expression!r} is no command: upper-case letters, digits and '_' were expected,"
+                " in a pattern also '*', '?' and '[...]'"
             )
     elif expression is not None and not (
         isinstance(expression, re.Pattern) and isinstance(expression.pattern, str)
@@ -283,7 +287,7 @@ class Dispatcher:
             Exception: What a handler raised; see :func:`answer_failure`.
         """
         chain = self._chains.get(message.command) or self._resolve(message.command)
-        if chain.check is not None and chain.entries:
+        if chain.check is not None:
             why = chain.check(message.parameters)
             if why is not None:
                 refuse(message, peer, why)
@@ -298,7 +302,7 @@ class Dispatcher:
         return self._search(chain, message, peer)
 
     def dispatch_otherwise(self, message: Message, peer: Peer) -> None:
-        """Gives a message that nothing matched to the catch-all, or answers it ``UNKNOWN``."""
+        """Gives a message that nothing took to the catch-all, or answers it ``UNKNOWN``."""
         if self._otherwise is not None:
             if self._trace:
                 logger.info("%s: %s -> otherwise", peer.name, message.command)
@@ -322,7 +326,7 @@ class Dispatcher:
         chain = _Chain(entries, command, definition.check if definition else None)
         # Commands that lead nowhere are not remembered once the table is full: a peer that makes
         # them up cannot push out those that are in use.
-        if len(self._chains) < _RESOLVED or entries:
+        if len(command) <= _RESOLVED_CHARACTERS and (len(self._chains) < _RESOLVED or entries):
             if len(self._chains) >= _RESOLVED:
                 self._chains.clear()
             self._chains[command] = chain
@@ -330,6 +334,10 @@ class Dispatcher:
 
     def _search(self, chain: _Chain, message: Message, peer: Peer) -> int:
         result = UNMATCHED
+        if self._show_matches:
+            for entry in self._patterns:
+                if entry.pattern is not None and not entry.pattern.fullmatch(message.command):
+                    logger.info("%s: %s does not match %s", peer.name, message.command, entry)
         for entry, matched in chain.entries:
             function = entry.match.function
             message.match = matched
@@ -347,4 +355,5 @@ class Dispatcher:
             if not entry.goes_on:
                 return HANDLED
             result = OBSERVED
+        message.match = None
         return result

@@ -8,6 +8,11 @@ the peer answered (:class:`RemoteError`).
 
 from __future__ import annotations
 
+from typing import Final
+
+# The name of a command may be as long as a line, and errors are logged and sent back.
+_MESSAGE_ERROR_HALF: Final = 200
+
 
 class EdgeventError(Exception):
     """The base of all errors of this package."""
@@ -38,13 +43,11 @@ class MessageError(EdgeventError, ValueError):
     """
 
     def __init__(self, text: str, *, command: str = "", parameter: str = "") -> None:
+        if len(text) > 2 * _MESSAGE_ERROR_HALF:
+            text = f"{text[:_MESSAGE_ERROR_HALF]}...{text[-_MESSAGE_ERROR_HALF:]}"
         super().__init__(text)
         self.command = command
         self.parameter = parameter
-
-
-class LineTooLongError(EdgeventError, ValueError):
-    """A peer sent more bytes without a newline than the line limit allows."""
 
 
 class AddressError(EdgeventError, ValueError):
@@ -90,6 +93,22 @@ class ConnectionLostError(NetworkError):
     """The peer ended the connection, or it broke, while something was expected of it."""
 
 
+def connection_lost(peer: str, doing: str, error: OSError) -> ConnectionLostError:
+    """Turns what a system call said of a connection into this package's error.
+
+    Args:
+        peer: The other side, as text.
+        doing: What was done: ``sending to`` or ``receiving from``.
+        error: What the system call raised.
+    """
+    reason = error.strerror or str(error)
+    return ConnectionLostError(f"{doing} {peer} failed: {reason}", error.errno)
+
+
+class LineTooLongError(ConnectionLostError):
+    """The peer sent more bytes without a newline than the line limit allows, and was closed."""
+
+
 class SlowConsumerError(ConnectionLostError):
     """The peer did not read what was sent to it, so this side closed the connection."""
 
@@ -106,7 +125,11 @@ class NotConnectedError(NetworkError):
     """A permanent connection is down, and the message was not to be kept."""
 
 
-class RequestTimeout(EdgeventError, TimeoutError):  # noqa: N818 - the public name of the design
+class ReceiveTimeout(EdgeventError, TimeoutError):  # a pair with RequestTimeout
+    """Nothing was received in time."""
+
+
+class RequestTimeout(EdgeventError, TimeoutError):  # the public name of the design
     """No answer came in time."""
 
 

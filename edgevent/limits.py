@@ -27,7 +27,7 @@ MALFORMED_INTERVAL: Final = 60.0
 LOGGED_LINE_BYTES: Final = 32
 """So many bytes of a malformed line are shown in the log, escaped."""
 
-# --- what is held for a peer ----------------------------------------------------------------------
+# --- what is held for a peer ---------------------------------------------------------------------
 READ_BYTES: Final = 64 * 1024
 """The most that one read takes. Above 128 KiB, malloc maps and unmaps memory at every read."""
 INBOX_BYTES: Final = 128 * 1024
@@ -57,7 +57,7 @@ LATE_ANSWERS: Final = 64
 LATE_ANSWER_TIMEOUT: Final = 60.0
 """For so long a late answer to a request without a serial is still swallowed."""
 
-# --- turns ----------------------------------------------------------------------------------------
+# --- turns ---------------------------------------------------------------------------------------
 EVENT_LIMIT: Final = 5
 """The most messages that a connection handles in one turn while others wait."""
 PROCESSING_TIME_LIMIT: Final = 0.5
@@ -73,7 +73,7 @@ DEFAULT_PRIORITY: Final = 100
 MAX_PRIORITY: Final = 255
 """The last priority of a connection."""
 
-# --- waits ------------------------------------------------------------------------------------------
+# --- waits ---------------------------------------------------------------------------------------
 CONNECT_TIMEOUT: Final = 5.0
 """How long a dial may take, over all addresses of a name."""
 REQUEST_TIMEOUT: Final = 10.0
@@ -91,7 +91,7 @@ LINK_STABLE_TIME: Final = 10.0
 MAX_PAUSE: Final = 3600.0
 """The longest default pause between two attempts of a permanent connection."""
 
-# --- servers and sockets ------------------------------------------------------------------------------
+# --- servers and sockets -------------------------------------------------------------------------
 BACKLOG: Final = 1024
 """The length of a listening socket's queue."""
 MAX_CONNECTIONS: Final = 1_000

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, overload
 
 from .address import Address
 from .durations import parse_timespec
@@ -25,11 +25,11 @@ from .wire import (
     Header,
     Layout,
     are_plain,
+    as_read,
     build_header,
     built_headers,
     check_layout,
     escape_all,
-    find_layout,
     known_lines,
     parse_escaped,
     parse_header,
@@ -37,13 +37,14 @@ from .wire import (
     parsed_headers,
     read_json,
     to_text,
+    to_texts,
 )
 
 _D = TypeVar("_D")
 
-_MISSING: Final = object()
+_MISSING: Final[Any] = object()
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
-_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _TRUE: Final = frozenset({"true", "on", "yes", "1"})
 _FALSE: Final = frozenset({"false", "off", "no", "0"})
 _new = object.__new__
@@ -97,7 +98,7 @@ class Message:
     ) -> None:
         key = (sent_from_server, sent_from_service, server, service, command)
         self._header = built_headers.get(key) or build_header(key)
-        texts = _texts(parameters, command)
+        texts = to_texts(parameters, command)
         self._layout = check_layout(texts, MAX_PARAMETERS, command)
         self._parameters = texts
         self._found = None
@@ -122,7 +123,7 @@ class Message:
             text = line.strip(BLANKS)
             if not text.isascii():
                 try:
-                    text.encode("utf-8", "surrogateescape")
+                    text = as_read(text)
                 except UnicodeEncodeError:
                     raise MessageError("the line holds a lone surrogate") from None
         else:
@@ -145,7 +146,7 @@ class Message:
                     return message
         return _parse(text, max_parameters)
 
-    # --- reading -----------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     @property
     def command(self) -> str:
@@ -204,7 +205,7 @@ class Message:
             return default if group is None else found[group]
         return self._all().get(name, default)
 
-    def integer(self, name: str, default: int | _D = cast("Any", _MISSING)) -> int | _D:
+    def integer(self, name: str, default: int | _D = _MISSING) -> int | _D:
         """Returns a parameter as a 64-bit signed integer, or ``default`` when it is not there."""
         text = self.get(name)
         if text is None:
@@ -213,7 +214,7 @@ class Message:
             return int(text)
         raise self._error(name, "is no integer of 64 bits")
 
-    def number(self, name: str, default: float | _D = cast("Any", _MISSING)) -> float | _D:
+    def number(self, name: str, default: float | _D = _MISSING) -> float | _D:
         """Returns a parameter as a finite float, or ``default`` when it is not there."""
         text = self.get(name)
         if text is None:
@@ -222,7 +223,7 @@ class Message:
             return float(text)
         raise self._error(name, "is no finite number")
 
-    def boolean(self, name: str, default: bool | _D = cast("Any", _MISSING)) -> bool | _D:
+    def boolean(self, name: str, default: bool | _D = _MISSING) -> bool | _D:
         """Returns a parameter as a truth value (true, on, yes, 1; false, off, no, 0)."""
         text = self.get(name)
         if text is None:
@@ -237,7 +238,7 @@ class Message:
     def address(
         self,
         name: str,
-        default: Address | _D = cast("Any", _MISSING),
+        default: Address | _D = _MISSING,
         *,
         default_scheme: str = "tcp",
         default_port: int | None = None,
@@ -249,9 +250,9 @@ class Message:
         try:
             return Address.parse(text, default_scheme=default_scheme, default_port=default_port)
         except AddressError as error:
-            raise self._error(name, f"is no address: {error}") from error
+            raise self._error(name, "is no address: expected ip:port") from error
 
-    def timespec(self, name: str, default: int | _D = cast("Any", _MISSING)) -> int | _D:
+    def timespec(self, name: str, default: int | _D = _MISSING) -> int | _D:
         """Returns a parameter of the form ``seconds[.fraction]`` in nanoseconds, exactly."""
         text = self.get(name)
         if text is None:
@@ -259,9 +260,9 @@ class Message:
         try:
             return parse_timespec(text)
         except DurationError as error:
-            raise self._error(name, f"is no timespec: {error}") from error
+            raise self._error(name, "is no time: expected seconds[.fraction]") from error
 
-    def binary(self, name: str, default: bytes | _D = cast("Any", _MISSING)) -> bytes | _D:
+    def binary(self, name: str, default: bytes | _D = _MISSING) -> bytes | _D:
         """Returns the bytes that were given as a parameter's value (base64 on the wire)."""
         text = self.get(name)
         if text is None:
@@ -271,13 +272,13 @@ class Message:
         except (binascii.Error, ValueError) as error:
             raise self._error(name, "is no base64") from error
 
-    # --- making others -----------------------------------------------------------------------------
+    # --- making others ----------------------------------------------------------------------------
 
     def reply(self, command: str, parameters: Mapping[str, Any] | None = None) -> Message:
         """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
         header = self._header
         key = ("", "", header[0], header[1], command)
-        texts = _texts(parameters, command)
+        texts = to_texts(parameters, command)
         serial = self.get("serial")
         if serial is not None and "serial" not in texts:
             texts["serial"] = serial
@@ -309,7 +310,8 @@ class Message:
     def without_parameters(self, *names: str) -> Message:
         """Makes the same message without some parameters."""
         kept = {name: text for name, text in self._all().items() if name not in names}
-        return _make(self._header, find_layout(tuple(kept), self._header[4]), kept)
+        layout = check_layout(kept, len(kept), self._header[4])
+        return _make(self._header, layout, kept)
 
     def with_sender(self, server: str, service: str) -> Message:
         """Makes the same message, sent from ``server`` and ``service``."""
@@ -323,7 +325,7 @@ class Message:
         header = built_headers.get(key) or build_header(key)
         return _make(header, self._layout, self._all())
 
-    # --- writing -----------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
 
     def __bytes__(self) -> bytes:
         """The canonical text form, UTF-8, without a newline; built once."""
@@ -377,7 +379,7 @@ class Message:
         names = ", ".join(sorted(self._layout.names))
         return f"<Message {self._header.text}{' ' if names else ''}{names}>"
 
-    # --- inside ------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _all(self) -> dict[str, str]:
         parameters = self._parameters
@@ -410,17 +412,6 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     message._wire = None
     message.match = None
     return message
-
-
-def _texts(parameters: Mapping[str, Any] | None, command: str) -> dict[str, str]:
-    """Turns each value into a text that the wire can carry."""
-    if not parameters:
-        return {}
-    texts = dict(parameters)
-    for name, value in texts.items():
-        if type(value) is not str or not value.isalnum():  # what is, the wire can carry
-            texts[name] = to_text(value, name, command)
-    return texts
 
 
 def _parse(text: str, max_parameters: int) -> Message:

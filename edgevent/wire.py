@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Union, cast
 from .address import Address
 from .errors import MessageError
 
-Value = Union[  # noqa: UP007 - evaluated at run time, on Python 3.10 too
+Value = Union[
     str,
     int,
     float,
@@ -39,12 +39,12 @@ Value = Union[  # noqa: UP007 - evaluated at run time, on Python 3.10 too
 
 
 BLANKS: Final = " \t\n\r\v\f"  # the wire's trim is ASCII only; str.strip() would take U+00A0 too
+_NUMBERS: Final = (float, decimal.Decimal)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _PLACE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[.*?]|", re.ASCII)
 _SENDER: Final = re.compile(r"<([^:]*):([^:]*)", re.ASCII)
 _TARGET: Final = re.compile(r"(?:(?:([^:/]+):)?([^:/]+)/|([^:/]+):)?([^:/]*)", re.ASCII)
-_QUOTED: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
 
 
 class Header(NamedTuple):
@@ -67,13 +67,11 @@ class Layout:
 
     def __init__(self, names: tuple[str, ...], command: str) -> None:
         for name in names:
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                shown = _show(name) if isinstance(name, str) else repr(type(name))
-                raise MessageError(
-                    f"{command}: {shown} is no parameter name: letters, digits and '_' were"
-                    " expected, no digit first",
-                    command=command,
-                    parameter=name[:64] if isinstance(name, str) else "",
+            if not _NAME.fullmatch(name):
+                raise _refuse(
+                    name,
+                    command,
+                    "has a bad name: letters, digits and '_' were expected, no digit first",
                 )
         ordered = sorted(names)
         self.names = names
@@ -130,10 +128,11 @@ def _show(text: str, limit: int = 40) -> str:
 
 def build_header(key: tuple[str, str, str, str, str]) -> Header:
     """Checks the five names and returns their header."""
-    from_server, from_service, server, service, command = key
     for name in key:
         if not isinstance(name, str):
             raise MessageError(f"a name of a message must be a str, not {type(name).__name__}")
+    # Plain, whatever a subclass makes of format(): that of an enumeration's member shows its class.
+    from_server, from_service, server, service, command = [str.__str__(name) for name in key]
     if not _COMMAND.fullmatch(command):
         raise MessageError(
             f"{_show(command)} is no command: upper-case letters, digits and '_' were expected,"
@@ -154,7 +153,8 @@ def build_header(key: tuple[str, str, str, str, str]) -> Header:
             )
     sender = f"<{from_server}:{from_service} " if from_server or from_service else ""
     target = f"{server}:{service}/" if server and service else f"{service}/" if service else ""
-    header = Header(*key, f"{sender}{target}{command}")
+    text = f"{sender}{target}{command}"
+    header = Header(from_server, from_service, server, service, command, text)
     if len(header.text) <= _CACHED_CHARACTERS:
         if len(built_headers) >= _CACHED:
             built_headers.clear()
@@ -192,60 +192,93 @@ def find_layout(names: tuple[str, ...], command: str) -> Layout:
         layout = Layout(names, command)
         if sum(map(len, names)) <= 4 * _CACHED_CHARACTERS:
             if len(layouts) >= _CACHED:
+                compiled = [(key, kept) for key, kept in layouts.items() if kept.pieces]
                 layouts.clear()
+                layouts.update(compiled)
             layouts[names] = layout
     return layout
+
+
+def to_texts(parameters: Mapping[str, Any] | None, command: str) -> dict[str, str]:
+    """Turns each value into a text that the wire can carry."""
+    if not parameters:
+        return {}
+    texts = dict(parameters)
+    for name, value in texts.items():
+        if type(value) is not str or not value.isalnum():  # what is, the wire can carry
+            texts[name] = to_text(value, name, command)
+    return texts
 
 
 def to_text(value: object, name: str, command: str) -> str:
     """Turns one value into the text that stands for it."""
     if isinstance(value, str):
         text = str.__str__(value)  # plain, whatever a subclass makes of format()
-        if "\0" in text or not text.isascii():
-            check_text(text, name, command)
     elif isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, int):
-        text = str(int(value))
+        try:
+            text = str(int(value))
+        except ValueError as error:  # sys.set_int_max_str_digits()
+            raise _refuse(name, command, "has too many digits to be written") from error
     elif isinstance(value, float) and math.isfinite(value):
         text = repr(float(value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
         text = base64.b64encode(value).decode("ascii")
     elif isinstance(value, Address):
         text = value.endpoint
-    elif isinstance(value, (decimal.Decimal, ipaddress.IPv4Address, ipaddress.IPv6Address)):
+    elif isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)) or (
+        isinstance(value, decimal.Decimal) and value.is_finite()
+    ):
         text = str(value)
-    elif isinstance(value, os.PathLike) and isinstance(os.fspath(value), str):
-        text = os.fspath(value)
-        check_text(text, name, command)
+    elif isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
+        text = path
     else:
-        shown = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
-        raise MessageError(
-            f"{command}: parameter {name}: {shown} cannot be sent as text; str, int, float, bool,"
-            " bytes, an address or a path was expected",
-            command=command,
-            parameter=name,
+        kind = "not finite" if isinstance(value, _NUMBERS) else f"a {type(value).__name__}"
+        raise _refuse(
+            name,
+            command,
+            f"is {kind} and cannot be sent as text; str, int, float, bool, bytes, an address or a"
+            " path was expected",
         )
+    if "\0" in text or not text.isascii():
+        text = check_text(text, name, command)
     return text
 
 
-def check_text(text: str, name: object, command: str) -> None:
-    """Refuses what the wire cannot carry: NUL, and surrogates that stand for no byte."""
+def as_read(text: str) -> str:
+    """Gives a text as its reader will see it.
+
+    A lone surrogate stands for a byte that is no UTF-8 (``surrogateescape``). Several of them may
+    stand for bytes that are a character together: then it is that character.
+
+    Raises:
+        UnicodeEncodeError: A surrogate stands for no byte.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return text
+
+
+def check_text(text: str, name: object, command: str) -> str:
+    """Gives a text as its reader will see it, and refuses what the wire cannot carry."""
     if "\0" in text:
-        why = "holds a NUL"
-    else:
-        try:
-            text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            why = "holds a lone surrogate"
-        else:
-            return
-    shown = _show(name) if isinstance(name, str) else repr(type(name))
-    raise MessageError(
-        f"{command}: parameter {shown} {why}, which no message can carry",
-        command=command,
-        parameter=name[:64] if isinstance(name, str) else "",
-    )
+        raise _refuse(name, command, "holds a NUL, which no message can carry")
+    try:
+        return as_read(text)
+    except UnicodeEncodeError:
+        why = "holds a lone surrogate, which no message can carry"
+        raise _refuse(name, command, why) from None
+
+
+def _refuse(name: object, command: str, why: str) -> MessageError:
+    """Makes the error about one parameter, whose name may be anything."""
+    if not isinstance(name, str):
+        return MessageError(f"{command}: a parameter's name is a {type(name).__name__}, not a str")
+    shown = _show(name)[1:-1] if _NAME.fullmatch(name) else _show(name)
+    return MessageError(f"{command}: parameter {shown} {why}", command=command, parameter=name[:64])
 
 
 def escape(value: str) -> str:
@@ -264,7 +297,7 @@ def are_plain(texts: dict[str, str]) -> bool:
 
 
 def escape_all(parameters: dict[str, str]) -> str:
-    return ";".join([f"{name}={escape(parameters[name])}" for name in sorted(parameters)])
+    return ";".join([name + "=" + escape(parameters[name]) for name in sorted(parameters)])
 
 
 def unescape(value: str, quoted: bool) -> str:
@@ -284,6 +317,19 @@ def _refuse_parameter(command: str, piece: str) -> MessageError:
     )
 
 
+def _find_quote(body: str, start: int) -> int:
+    """Returns where the quote is that no backslash escapes, or -1."""
+    # An expression would do, but at 70 bytes of memory for each escape that it goes past.
+    while (stop := body.find('"', start)) >= 0:
+        if body[stop - 1] != "\\":
+            break
+        before = body[start:stop]
+        if (len(before) - len(before.rstrip("\\"))) % 2 == 0:
+            break
+        start = stop + 1
+    return stop
+
+
 def parse_escaped(body: str, command: str) -> dict[str, str]:
     """Reads parameters of which some are quoted or hold a backslash."""
     parameters: dict[str, str] = {}
@@ -294,27 +340,21 @@ def parse_escaped(body: str, command: str) -> dict[str, str]:
         if equals < 0 or not _NAME.fullmatch(name):
             raise _refuse_parameter(command, body[position : position + 80])
         position = equals + 1
-        if body.startswith('"', position):
-            found = _QUOTED.match(body, position)
-            if found is None:
-                raise MessageError(
-                    f"{command}: parameter {name}: the closing quote is missing",
-                    command=command,
-                    parameter=name,
-                )
-            stop, value = found.end(), found[1]
+        quoted = body.startswith('"', position)
+        if quoted:
+            position += 1
+            stop = _find_quote(body, position)
+            if stop < 0:
+                raise _refuse(name, command, "has no closing quote")
+            value = body[position:stop]
+            stop += 1
             if stop < end and body[stop] != ";":
-                raise MessageError(
-                    f"{command}: parameter {name}: there is text after the closing quote",
-                    command=command,
-                    parameter=name,
-                )
+                raise _refuse(name, command, "has text after its closing quote")
         else:
             stop = body.find(";", position)
             stop = end if stop < 0 else stop
             value = body[position:stop]
-            found = None
-        parameters[name] = unescape(value, found is not None) if "\\" in value else value
+        parameters[name] = unescape(value, quoted) if "\\" in value else value
         position = stop + 1
     return parameters
 
@@ -334,7 +374,8 @@ def parse_plain(body: str, command: str) -> dict[str, str]:
 
 def check_layout(texts: dict[str, str], limit: int, command: str) -> Layout:
     """Checks the number of parameters and their names."""
-    layout = layouts.get(tuple(texts))
+    names = tuple(texts)
+    layout = layouts.get(names)
     if layout is not None and layout.count <= limit:
         return layout
     if len(texts) > limit:
@@ -342,6 +383,11 @@ def check_layout(texts: dict[str, str], limit: int, command: str) -> Layout:
             f"{command}: {len(texts)} parameters are more than the limit of {limit}",
             command=command,
         )
+    for name in names:
+        if not isinstance(name, str):
+            raise _refuse(name, command, "")
+        if type(name) is not str:  # a member of an enumeration, say, with a hash of its own
+            texts[str.__str__(name)] = texts.pop(name)
     return find_layout(tuple(texts), command)
 
 
@@ -385,13 +431,9 @@ def read_json(text: str, max_parameters: int) -> tuple[Header, Layout, dict[str,
         if value is None:
             texts[name] = ""
         elif isinstance(value, (str, bool)):
-            texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
-            check_text(texts[name], name, command)
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            texts[name] = check_text(text, name, command)
         else:
-            raise MessageError(
-                f"{command}: parameter {_show(name)} is a JSON"
-                f" {'object' if isinstance(value, dict) else 'array'}, not a string or a number",
-                command=command,
-                parameter=name[:64],
-            )
+            kind = "object" if isinstance(value, dict) else "array"
+            raise _refuse(name, command, f"is a JSON {kind}, not a string or a number")
     return header, check_layout(texts, max_parameters, command), texts

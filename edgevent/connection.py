@@ -1,0 +1,405 @@
+"""The base of all that a communicator runs: a name, a priority, a switch, timeouts and a turn."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+
+import gevent
+
+from . import limits
+from .errors import UsageError
+from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
+from .runtime.turns import IDLE, RUNNING, Turns
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+
+logger = logging.getLogger("edgevent")
+
+OnHandlerError = Literal["log", "close", "stop"]
+_C = TypeVar("_C", bound="Connection")
+_numbers = itertools.count(1)
+
+FAILURES: Final = (Exception, gevent.Timeout)
+"""What a handler may raise without more than its own turn being lost."""
+
+_TIMEOUT: Final = 1
+_DATE: Final = 2
+
+
+class Owner(Protocol):
+    """What a connection asks of its communicator."""
+
+    turns: Turns
+    clock: Clock
+    dispatcher: Dispatcher | None
+    traces: bool
+
+    def remove_connection(self, connection: Connection, /) -> bool:
+        """Forgets the connection."""
+
+    def changed(self, connection: Connection, /) -> None:
+        """Takes note that a connection was enabled or disabled, or can end."""
+
+    def stop(self, drain_timeout: float | None = None) -> None:
+        """Ends all connections, then ``run``."""
+
+    def log_alive(self) -> None:
+        """Logs what is alive."""
+
+
+class Connection:
+    """Something that a communicator waits for.
+
+    Args:
+        name: Unique in the communicator; ``<class>-<number>`` when not given.
+        priority: 0 to 255; of the connections that are ready in one pass, the lowest is first.
+        keep_running: Whether ``run`` goes on while this connection is there.
+
+    Attributes:
+        event_limit: The most messages handled in one turn while others wait.
+        processing_time_limit: Seconds after which a turn ends, looked at between messages.
+        on_handler_error: What follows when a hook or handler raises, after it was logged: nothing
+            (``log``), this connection is closed (``close``), or the communicator stops (``stop``).
+        handler_errors: How many did.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_alarm",
+        "_closed",
+        "_communicator",
+        "_date",
+        "_date_alarm",
+        "_delay",
+        "_due",
+        "_enabled",
+        "_name",
+        "_next",
+        "_number",
+        "_priority",
+        "event_limit",
+        "handler_errors",
+        "keep_running",
+        "on_handler_error",
+        "processing_time_limit",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        priority: int = limits.DEFAULT_PRIORITY,
+        keep_running: bool = True,
+    ) -> None:
+        self._number = next(_numbers)
+        self._name = name
+        self._communicator: Owner | None = None
+        self.ticket = IDLE
+        self._enabled = True
+        self._closed = False
+        self._due = 0
+        self._delay: float | None = None
+        self._date: float | None = None
+        self._alarm: Alarm | None = None
+        self._date_alarm: Alarm | None = None
+        self._next = 0.0
+        self.keep_running = keep_running
+        self.event_limit = limits.EVENT_LIMIT
+        self.processing_time_limit = limits.PROCESSING_TIME_LIMIT
+        self.on_handler_error: OnHandlerError = "log"
+        self.handler_errors = 0
+        self._priority = _check_priority(priority)
+
+    # --- what users see ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name, unique in the communicator."""
+        return self._name or f"{type(self).__name__}-{self._number}"
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if self._communicator is not None:
+            raise UsageError(f"{self.name}: the name is fixed once the connection is added")
+        self._name = name
+
+    @property
+    def priority(self) -> int:
+        """0 to 255; 0 is served first. A change holds from the next turn on."""
+        return self._priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._priority = _check_priority(priority)
+
+    @property
+    def communicator(self) -> Any:
+        """The :class:`~edgevent.Communicator` that runs the connection, or ``None``."""
+        return self._communicator
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection was closed, by either side."""
+        return self._closed
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the connection is listened to. A disabled one keeps what it has received."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        if enabled == self._enabled:
+            return
+        self._enabled = enabled
+        if self._communicator is not None:
+            self._enabled_changed(enabled)
+            self._communicator.changed(self)
+            if enabled:
+                self._catch_up()
+
+    @property
+    def timeout_delay(self) -> float | None:
+        """Seconds between calls of :meth:`process_timeout`; ``None`` for none.
+
+        A call that would come while the one before it still runs is skipped. Disabling stops it.
+        """
+        return self._delay
+
+    @timeout_delay.setter
+    def timeout_delay(self, delay: float | None) -> None:
+        if delay is not None and not 0.0 < delay < float("inf"):
+            raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
+        self._delay = delay
+        self._start_delay()
+
+    @property
+    def timeout_date(self) -> float | None:
+        """The date (seconds since 1970) of one call of :meth:`process_timeout`; never skipped."""
+        return self._date
+
+    @timeout_date.setter
+    def timeout_date(self, date: float | None) -> None:
+        self._date = date
+        self._start_date()
+
+    def mark_done(self) -> None:
+        """Ends the connection once what it has to do is done; here at once."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and takes it out of its communicator. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._stop_alarms()
+            if self._release():
+                self._leave()
+
+    def cut(self) -> None:
+        """Closes at once, without a wait for what has not left yet."""
+        self.close()
+
+    def _leave(self) -> None:
+        if self._communicator is not None:
+            self._communicator.remove_connection(self)
+
+    def __enter__(self: _C) -> _C:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self._state()}>"
+
+    # --- hooks ------------------------------------------------------------------------------------
+
+    def process_timeout(self) -> None:
+        """Called in a turn when ``timeout_delay`` has passed or ``timeout_date`` is reached."""
+
+    def process_empty_buffer(self) -> None:
+        """Called in a turn when all that had to wait for the peer has left."""
+
+    def process_error(self, error: Exception) -> None:
+        """Called in a turn when the connection broke; it is closed afterwards."""
+
+    def process_hup(self) -> None:
+        """Called in a turn when the peer has ended the connection; it is closed afterwards."""
+
+    def connection_added(self) -> None:
+        """Called when a communicator has taken the connection."""
+
+    def connection_removed(self) -> None:
+        """Called when the communicator has let go of the connection."""
+
+    # --- with the communicator --------------------------------------------------------------------
+
+    @property
+    def _clock(self) -> Clock:
+        return SYSTEM_CLOCK if self._communicator is None else self._communicator.clock
+
+    def attach(self, communicator: Owner) -> None:
+        """Called by the communicator, once."""
+        self._communicator = communicator
+        self._start_delay()
+        self._start_date()
+        if self._enabled:
+            self._enabled_changed(True)
+            self._catch_up()
+
+    def detach(self) -> None:
+        """Called by the communicator: cancels turns and timeouts, leaves the rest as it is."""
+        if self._enabled and not self._closed:
+            self._enabled_changed(False)
+        self._communicator = None
+        if self.ticket != RUNNING:
+            self.ticket = IDLE
+        self._stop_alarms()
+
+    def drain(self) -> bool:
+        """Begins to end because of ``stop``; returns whether the connection has ended already."""
+        self.close()
+        return True
+
+    def _enabled_changed(self, enabled: bool) -> None:
+        """Starts or stops to listen."""
+
+    def _release(self) -> bool:
+        """Gives back what the connection holds; returns whether that is done already."""
+        return True
+
+    def _state(self) -> str:
+        if self._closed:
+            return "closed"
+        return "enabled" if self._enabled else "disabled"
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        """Whether there is something to do in a turn."""
+        return self._due != 0
+
+    def _catch_up(self) -> None:
+        """Gets ready if something is to be done."""
+        communicator = self._communicator
+        if (
+            communicator is not None
+            and self.ticket == IDLE
+            and self._enabled
+            and self._is_due()
+        ):
+            communicator.turns.arrive(self)
+
+    def _mark_due(self, what: int) -> None:
+        self._due |= what
+        self._catch_up()
+
+    def run_turn(self) -> None:
+        """Does what is due; called by a worker."""
+        try:
+            self._work()
+        finally:
+            self._end_turn()
+
+    def _work(self) -> None:
+        if self._due & (_TIMEOUT | _DATE):
+            self._due &= ~(_TIMEOUT | _DATE)
+            self.call_hook(self.process_timeout)
+
+    def _end_turn(self) -> None:
+        self.ticket = IDLE
+        communicator = self._communicator
+        if communicator is not None and self._enabled and self._is_due():
+            communicator.turns.later(self)
+
+    def call_hook(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a hook of the user's; what it raises is logged and counted."""
+        try:
+            return hook(*arguments)
+        except FAILURES as error:
+            self.handler_failed(error, getattr(hook, "__qualname__", repr(hook)))
+            return None
+
+    def handler_failed(self, error: BaseException, where: str) -> str:
+        """Logs and counts a failure of the user's code; returns the id that names it in the log."""
+        self.handler_errors += 1
+        identifier = secrets.token_hex(4)
+        logger.error("%s: %s failed, id=%s", self.name, where, identifier, exc_info=error)
+        if self.on_handler_error == "close":
+            self.close()
+        elif self.on_handler_error == "stop" and self._communicator is not None:
+            self._communicator.stop()
+        return identifier
+
+    # --- timeouts ---------------------------------------------------------------------------------
+
+    def _start_delay(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
+        if self._delay is not None and self._communicator is not None and not self._closed:
+            clock = self._communicator.clock
+            self._next = clock.now() + self._delay
+            self._alarm = clock.call_later(self._delay, self._delay_over)
+
+    def _delay_over(self) -> None:
+        communicator, delay = self._communicator, self._delay
+        if communicator is None or delay is None:
+            return
+        try:
+            clock = communicator.clock
+            now = clock.now()
+            self._next += delay
+            if self._next <= now:  # the hub was busy: what was missed is skipped, not made up
+                self._next += delay * ((now - self._next) // delay + 1)
+            self._alarm = clock.call_later(self._next - now, self._delay_over)
+            if self._enabled and self.ticket != RUNNING:
+                self._mark_due(_TIMEOUT)
+        except BaseException as error:
+            communicator.turns.failed(error)
+
+    def _start_date(self) -> None:
+        if self._date_alarm is not None:
+            self._date_alarm.stop()
+            self._date_alarm = None
+        if self._date is not None and self._communicator is not None and not self._closed:
+            clock = self._communicator.clock
+            self._date_alarm = clock.call_later(self._date - clock.date(), self._look_at_date)
+
+    def _look_at_date(self) -> None:
+        communicator, date = self._communicator, self._date
+        if communicator is None or date is None:
+            return
+        try:
+            if communicator.clock.date() < date:  # the date was set back meanwhile
+                self._start_date()
+            else:
+                self._date = None
+                self._date_alarm = None
+                self._mark_due(_DATE)
+        except BaseException as error:
+            communicator.turns.failed(error)
+
+    def _stop_alarms(self) -> None:
+        for alarm in (self._alarm, self._date_alarm):
+            if alarm is not None:
+                alarm.stop()
+        self._alarm = self._date_alarm = None
+
+
+def _check_priority(priority: int) -> int:
+    if not isinstance(priority, int) or not 0 <= priority <= limits.MAX_PRIORITY:
+        raise UsageError(f"{priority!r} is no priority: 0 to {limits.MAX_PRIORITY} was expected")
+    return priority

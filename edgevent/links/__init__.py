@@ -1,0 +1,1 @@
+"""Floor 5: connections over byte transports, layer by layer."""

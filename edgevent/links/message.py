@@ -1,0 +1,382 @@
+"""The message layer: dispatching, requests, and what malformed lines get."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from _thread import get_ident
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .. import limits
+from ..address import Address
+from ..answers import answer_failure, is_senders_mistake, refuse
+from ..connection import FAILURES, Owner
+from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
+from ..errors import ConnectionLostError, EdgeventError, MessageError, NetworkError
+from ..framing import Framer, LineFramer
+from ..message import Message
+from ..transport.base import StreamTransport
+from .raw import check_line_bytes
+from .request import Request, RequestTable, next_serial, reply_set
+from .stream import BaseStream
+
+logger = logging.getLogger("edgevent")
+
+
+@functools.lru_cache(maxsize=1)
+def fallback_dispatcher() -> Dispatcher:
+    """The table of connections for which nobody brought one: the default commands."""
+    return Dispatcher()
+
+
+class MessageConnection(BaseStream[Message]):
+    """A stream of messages.
+
+    A message goes to the request that it answers, else to the dispatcher's matches, else to
+    :meth:`process_message`, else to the dispatcher's catch-all, else it is answered ``UNKNOWN``.
+
+    Args:
+        address: Where to connect to (this blocks), or a connected transport.
+        dispatcher: The table; by default that of the communicator.
+        max_line_bytes: The longest line that is taken or sent; a longer one that comes closes the
+            connection.
+        allow_control: Whether STOP and the like are obeyed although the peer is neither local nor
+            authenticated.
+    """
+
+    __slots__ = (
+        "_allow_control",
+        "_dispatcher",
+        "_handling",
+        "_malformed",
+        "_requests",
+        "max_line_bytes",
+    )
+
+    def __init__(
+        self,
+        address: str | Address | StreamTransport | None,
+        dispatcher: Dispatcher | None = None,
+        *,
+        max_line_bytes: int = limits.MAX_LINE_BYTES,
+        allow_control: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.max_line_bytes = check_line_bytes(max_line_bytes)
+        self._dispatcher = dispatcher
+        self._allow_control = allow_control
+        self._requests: RequestTable | None = None
+        self._handling: Message | None = None
+        self._malformed: list[float] | None = None
+        super().__init__(address, **settings)
+        if max_line_bytes > limits.MAX_LINE_BYTES:
+            self._inbox.mark = 2 * max_line_bytes
+
+    # --- what users see ---------------------------------------------------------------------------
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The table that says who handles which message."""
+        return self._dispatcher or fallback_dispatcher()
+
+    @property
+    def command(self) -> str:
+        """The command that is being handled, or an empty string."""
+        return "" if self._handling is None else self._handling.command
+
+    @property
+    def may_control(self) -> bool:
+        """Whether the peer's STOP and the like are obeyed: it is local, or proved who it is."""
+        transport = self._transport
+        return self._allow_control or (
+            transport is not None and (transport.is_local or self.authenticated)
+        )
+
+    @property
+    def answers_errors(self) -> bool:
+        """Streams answer what they refuse."""
+        return True
+
+    @property
+    def malformed_count(self) -> int:
+        """How many malformed lines came within the last minute."""
+        return len(self._malformed or ())
+
+    def send(self, message: Message, *, json: bool = False) -> None:
+        """Sends a message. Blocks the calling greenlet while too much waits for the peer.
+
+        Args:
+            json: Whether it is written in its JSON form; C++ services read both.
+
+        Raises:
+            MessageError: The line would be longer than ``max_line_bytes``.
+            ConnectionLostError: The connection broke.
+            ClosedError: This side has closed it.
+            QueueFullError: Too much waits, and the caller is the hub or wants no wait.
+        """
+        turns = self._turns
+        if turns.thread != get_ident() or turns.forked:
+            turns.check()
+        line = message.to_json().encode("utf-8", "surrogateescape") if json else bytes(message)
+        if len(line) > self.max_line_bytes:
+            self.refuse_to_send(message, len(line))
+        outbox = self._outbox or self.outbox
+        outbox.write(line + b"\n")
+
+    def refuse_to_send(self, message: Message, size: int) -> None:
+        """Raises the error for a line over the limit."""
+        raise MessageError(
+            f"{message.command}: a line of {size} bytes is over the limit of {self.max_line_bytes}",
+            command=message.command,
+        )
+
+    def request(
+        self,
+        message: Message,
+        reply: str | Iterable[str] | None = None,
+        timeout: float = limits.REQUEST_TIMEOUT,
+        *,
+        serial: bool = True,
+        idempotent: bool = False,
+    ) -> Message:
+        """Sends a message and waits for its answer. Blocks the calling greenlet alone.
+
+        Args:
+            reply: The command, or commands, of the answer; needed for peers that copy no serial.
+            timeout: The limit in seconds.
+            serial: Whether a ``serial`` is added, which the answer copies.
+            idempotent: Whether it may be sent a second time when the connection is lost and comes
+                back within the limit.
+
+        Raises:
+            RequestTimeout: No answer came in time.
+            UnknownCommandError: The peer has no handler for the command.
+            InvalidMessageError: The peer refused it.
+            RemoteError: The peer failed; ``id`` finds the traceback in its log.
+            ConnectionLostError: The connection ended before the answer came.
+        """
+        opened = self.ask(message, reply_set(reply), timeout, serial)
+        return self.answer(opened)
+
+    def ask(
+        self, message: Message, replies: frozenset[str], timeout: float, serial: bool
+    ) -> Request:
+        """Sends a request without the wait for its answer; see :meth:`answer`."""
+        number: str | None = None
+        if serial:
+            number = message.get("serial")
+            if number is None:
+                number = next_serial()
+                message = message.with_parameters({"serial": number})
+        table = self._requests
+        if table is None:
+            table = self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
+        self.check_answerable()
+        request = table.add(message, replies, number, timeout)
+        if self._paused:
+            self._resume_reading()
+        try:
+            self.send_request(message)
+        except BaseException:
+            table.remove(request)
+            raise
+        return request
+
+    def check_answerable(self) -> None:
+        """Raises when no answer can come: a peer that has ended its side may still be sent to."""
+        if self._eof or self._closed:
+            raise self.end_error()
+
+    def send_request(self, message: Message) -> None:
+        """Sends a request; it is lost with an error of its own, not as a message."""
+        self.send(message)
+
+    def answer(self, request: Request) -> Message:
+        """Waits for the answer to what :meth:`ask` has sent."""
+        table = self._requests
+        assert table is not None
+        try:
+            return table.wait(request)
+        finally:
+            table.remove(request)
+
+    def dispatch(self, message: Message) -> None:
+        """Hands a message on, as if nobody had received it; what its handler raises is answered."""
+        self._handling = message
+        dispatcher = self.dispatcher
+        try:
+            taken = dispatcher.dispatch(message, self)
+            if taken != HANDLED and not self.process_message(message) and taken == UNMATCHED:
+                dispatcher.dispatch_otherwise(message, self)
+        except FAILURES as error:
+            self._message_failed(message, error)
+
+    def process_message(self, message: Message) -> bool:
+        """Called in a turn with what the dispatcher's matches did not take.
+
+        Returns:
+            True when it is taken here.
+        """
+        return False
+
+    def stop_requested(self, quitting: bool) -> None:
+        """What STOP and QUITTING do by default: the communicator drains and stops."""
+        if self._communicator is not None:
+            self._communicator.stop()
+        else:
+            self.mark_done()
+
+    def log_alive(self) -> None:
+        """What LEAK does."""
+        if self._communicator is not None:
+            self._communicator.log_alive()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _get_name(self) -> str:
+        return self.name
+
+    def attach(self, communicator: Owner) -> None:
+        """Called by the communicator."""
+        if self._dispatcher is None:
+            self._dispatcher = communicator.dispatcher
+        super().attach(communicator)
+
+    def make_framer(self) -> Framer:
+        """Messages are lines."""
+        return LineFramer(self.max_line_bytes)
+
+    def take_units(self, units: list[Any]) -> list[Any]:
+        """Gives answers to the requests that wait for them, at once."""
+        table = self._requests
+        if table is None:
+            return units
+        left: list[Any] = []
+        for unit in units:
+            try:
+                message = Message.parse(unit)
+            except MessageError:
+                left.append(unit)  # its turn says what is wrong with it
+            else:
+                if not table.take(message):
+                    left.append(message)
+        return left
+
+    def process_unit(self, unit: Any) -> None:
+        """Parses and dispatches one line."""
+        message = self.unpack(unit)
+        if message is not None:
+            communicator = self._communicator
+            if communicator is not None and communicator.traces:
+                logger.debug("%s: received %r", self.name, message)
+            self.dispatch(message)
+
+    def unpack(self, unit: Any) -> Message | None:
+        """Parses a line that was not parsed in the hub."""
+        if unit.__class__ is Message:
+            message: Message = unit
+            return message
+        try:
+            return Message.parse(unit)
+        except MessageError as error:
+            if unit.strip():
+                self._refuse_line(unit, error)
+            return None
+
+    def _refuse_line(self, line: bytes, error: MessageError) -> None:
+        shown = ascii(line[: limits.LOGGED_LINE_BYTES])[2:-1]
+        logger.warning("%s: dropped a malformed line: %s: %s", self.name, error, shown)
+        now = self._use_clock.now()
+        kept = [at for at in self._malformed or () if now - at < limits.MALFORMED_INTERVAL]
+        kept.append(now)
+        self._malformed = kept
+        if len(kept) >= limits.MALFORMED_LIMIT:
+            self._inbox.clear()
+            self.ended(ConnectionLostError(f"{self.name}: {len(kept)} malformed lines in a minute"))
+
+    def incomplete(self, rest: bytes) -> None:
+        """Drops a line without its newline: it may be the half of one."""
+        shown = ascii(rest[: limits.LOGGED_LINE_BYTES])[2:-1]
+        logger.warning("%s: dropped %d bytes without a newline: %s", self.name, len(rest), shown)
+
+    def _message_failed(self, message: Message, error: BaseException) -> None:
+        if isinstance(error, Exception) and is_senders_mistake(message, error):
+            answer, arguments = refuse, (message, self, str(error))
+        else:
+            identifier = self.handler_failed(error, f"the handler of {message.command}")
+            failure = error if isinstance(error, Exception) else TimeoutError(str(error))
+            answer, arguments = answer_failure, (message, self, failure, identifier)
+        try:
+            answer(*arguments)
+        except NetworkError as lost:
+            logger.debug("%s: the answer could not be sent: %s", self.name, lost)
+
+    def _end_turn(self) -> None:
+        self._handling = None
+        super()._end_turn()
+
+    def ended(self, error: NetworkError | None) -> None:
+        """Ends the open requests too: nothing can answer them any more."""
+        super().ended(error)
+        self._lose_requests()
+
+    def _lose_requests(self) -> None:
+        if self._requests is not None and len(self._requests):
+            self._requests.lose(self.end_error())
+
+    def has_ended(self) -> None:
+        """Ends the open requests."""
+        self._lose_requests()
+        super().has_ended()
+
+
+def request_many(
+    connections: Sequence[MessageConnection],
+    message: Message,
+    timeout: float = limits.REQUEST_TIMEOUT,
+    *,
+    reply: str | Iterable[str] | None = None,
+) -> list[Message | EdgeventError]:
+    """Asks many peers at once. Blocks the calling greenlet until all have answered or failed.
+
+    Args:
+        timeout: The limit in seconds, for all of them together.
+
+    Returns:
+        For each connection, in their order, its answer, or the error that came in its place.
+    """
+    replies = reply_set(reply)
+    opened: list[Request | EdgeventError] = []
+    for connection in connections:
+        try:
+            opened.append(connection.ask(message, replies, timeout, True))
+        except EdgeventError as error:
+            opened.append(error)
+    answers: list[Message | EdgeventError] = []
+    for connection, request in zip(connections, opened, strict=True):
+        if isinstance(request, EdgeventError):
+            answers.append(request)
+            continue
+        try:
+            answers.append(connection.answer(request))
+        except EdgeventError as error:
+            answers.append(error)
+    return answers
+
+
+def broadcast(connections: Iterable[MessageConnection], message: Message) -> int:
+    """Sends one message to many peers. Never waits and never raises for one of them.
+
+    A peer that takes nothing while 8 MiB pile up for it is closed; so is one that is lost.
+
+    Returns:
+        How many took it.
+    """
+    data = bytes(message) + b"\n"
+    taken = 0
+    for connection in connections:
+        outbox = connection._outbox
+        if outbox is not None and outbox.write_soon(data):
+            taken += 1
+    return taken

@@ -1,0 +1,362 @@
+"""Listening: a server accepts peers and gives each a connection of its own."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import logging
+import pwd
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Union
+
+from .. import limits
+from ..address import Address
+from ..connection import FAILURES, Connection, Owner
+from ..dispatcher import Dispatcher
+from ..errors import ListenError, UsageError
+from ..runtime.clock import Alarm
+from ..runtime.turns import IDLE, Turns
+from ..transport.listen import Listener, listen
+from ..transport.stream import SocketTransport
+from .message import MessageConnection
+from .stream import START, BaseStream
+
+logger = logging.getLogger("edgevent")
+
+Handler = Union[Dispatcher, Callable[[Any], object], type[BaseStream[Any]], None]
+"""What a server does with a peer: a dispatcher for its messages, a function of the connection that
+has a greenlet of its own, or a class of connections."""
+
+# Want of descriptors or memory: the peer waits in the queue until there are some again.
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT: Final = 32
+_FULL: Final = "full"
+
+
+class Server(Connection):
+    """Listens on an address.
+
+    Args:
+        address: Where; a name with several addresses listens on all of them, port 0 on a free port.
+        handler: See :data:`Handler`; by default the communicator's dispatcher.
+        allow_remote: Whether addresses that are neither loopback nor private may be listened to.
+        allow_control: Whether STOP and the like are obeyed from peers that are neither local nor
+            authenticated.
+        allow_users: Names or numbers of the users that may connect to a Unix socket.
+        allow_groups: Names or numbers of the groups of which one must be the peer's own.
+        mode: The mode of a Unix socket's file, 0600 by default.
+        group: The group of a Unix socket's file; makes the default mode 0660.
+        max_connections: The most peers at a time; others wait in the queue.
+        must_introduce: Whether a peer that has not sent a complete line in time is closed although
+            it has sent nothing at all; one that has begun a line always is.
+        introduction_timeout: That time in seconds.
+        max_line_bytes: The longest line of a peer.
+        peer_priority: The priority of the peers' connections.
+
+    Raises:
+        ListenError: It cannot listen there; the sentence says why.
+        AddressError: The address cannot be read.
+
+    Attributes:
+        counts: How often what happened: ``accepted``, ``refused``, ``lost``.
+    """
+
+    __slots__ = (
+        "_allow_groups",
+        "_allow_users",
+        "_handler",
+        "_listeners",
+        "_max_line_bytes",
+        "_pause",
+        "_peers",
+        "_said",
+        "_turns",
+        "_waits",
+        "address",
+        "allow_control",
+        "counts",
+        "introduction_timeout",
+        "max_connections",
+        "must_introduce",
+        "peer_priority",
+    )
+
+    def __init__(
+        self,
+        address: str | Address,
+        handler: Handler = None,
+        *,
+        name: str = "",
+        priority: int = limits.DEFAULT_PRIORITY,
+        keep_running: bool = True,
+        allow_remote: bool = False,
+        allow_control: bool = False,
+        allow_users: Iterable[str | int] | None = None,
+        allow_groups: Iterable[str | int] | None = None,
+        mode: int | None = None,
+        group: str | int | None = None,
+        backlog: int = limits.BACKLOG,
+        max_connections: int = limits.MAX_CONNECTIONS,
+        must_introduce: bool = False,
+        introduction_timeout: float = limits.INTRODUCTION_TIMEOUT,
+        max_line_bytes: int = limits.MAX_LINE_BYTES,
+        peer_priority: int = limits.DEFAULT_PRIORITY,
+    ) -> None:
+        super().__init__(name=name, priority=priority, keep_running=keep_running)
+        self._handler = _check_handler(handler)
+        self._turns = Turns.current()
+        self.allow_control = allow_control
+        self._allow_users = None if allow_users is None else _numbers(allow_users, _user)
+        self._allow_groups = None if allow_groups is None else _numbers(allow_groups, _group)
+        self.max_connections = max_connections
+        self.must_introduce = must_introduce
+        self.introduction_timeout = introduction_timeout
+        self._max_line_bytes = max_line_bytes
+        self.peer_priority = peer_priority
+        self.counts: Counter[str] = Counter()
+        self._peers: set[BaseStream[Any]] = set()
+        self._pause: Alarm | None = None
+        self._waits = 0
+        self._said: dict[str, float] = {}
+        self.address = Address.parse(address)
+        self._listeners: list[Listener] = listen(
+            self.address, backlog=backlog, allow_remote=allow_remote, mode=mode, group=group
+        )
+
+    # --- what users see ---------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that are listened to, with the ports that were chosen."""
+        return [listener.local for listener in self._listeners]
+
+    @property
+    def port(self) -> int:
+        """The port that is listened to; 0 for a Unix socket, or when closed."""
+        return self._listeners[0].port if self._listeners else 0
+
+    @property
+    def peers(self) -> tuple[BaseStream[Any], ...]:
+        """The connections to those that were accepted and are still there."""
+        return tuple(self._peers)
+
+    def process_accept(self, connection: Any) -> None:
+        """Called in a turn with each new connection, before it is added."""
+
+    def _state(self) -> str:
+        where = ", ".join(self.addresses) or str(self.address)
+        return f"{super()._state()} {where}, {len(self._peers)} peers"
+
+    # --- accepting --------------------------------------------------------------------------------
+
+    def attach(self, communicator: Owner) -> None:
+        """Called by the communicator."""
+        super().attach(communicator)
+        logger.info("%s: listening on %s", self.name, ", ".join(self.addresses))
+
+    def _enabled_changed(self, enabled: bool) -> None:
+        if self._pause is not None:
+            self._pause.stop()
+            self._pause = None
+        if enabled:
+            self._watch()
+        else:
+            self._unwatch()
+
+    def _acceptable(self) -> None:
+        if self.ticket == IDLE:
+            self._due |= _ACCEPT
+            self._turns.event(self)
+        else:  # a hook of this server blocks: looking again and again would only burn CPU
+            self._unwatch()
+
+    def _watch(self) -> None:
+        for listener in self._listeners:
+            listener.watch_read(self._acceptable)
+
+    def _unwatch(self) -> None:
+        for listener in self._listeners:
+            listener.unwatch_read()
+
+    def _work(self) -> None:
+        if self._due & _ACCEPT:
+            self._due &= ~_ACCEPT
+            if not self._accept_all():
+                self._unwatch()
+            elif self._enabled and not self._closed:
+                self._watch()
+        super()._work()
+
+    def _accept_all(self) -> bool:
+        """Accepts those who wait; returns whether the listeners are to be watched again."""
+        for listener in self._listeners:
+            for _ in range(limits.ACCEPTS_PER_TURN):
+                if len(self._peers) >= self.max_connections:
+                    self._say(_FULL, f"{self.max_connections} peers are the most, others wait")
+                    return False  # watched again when a peer goes
+                try:
+                    transport = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _SHORTAGES:
+                        self._wait(error.strerror or str(error))
+                        return False
+                    # ECONNABORTED and the network errors of man 2 accept: that peer alone is gone.
+                    self.counts["lost"] += 1
+                    continue
+                self._waits = 0
+                if transport.fileno() >= _last_descriptor():
+                    transport.close()
+                    self._wait("the last descriptors are held back")
+                    return False
+                self._take(transport)
+        return True
+
+    def _wait(self, reason: str) -> None:
+        """Leaves peers in the queue for a while: trying again at once would only burn CPU."""
+        assert self._communicator is not None
+        pause = limits.ACCEPT_PAUSES[min(self._waits, len(limits.ACCEPT_PAUSES) - 1)]
+        self._waits += 1
+        self._say("accept", f"cannot accept: {reason}")
+        self._pause = self._communicator.clock.call_later(pause, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        if self._enabled and not self._closed and self._communicator is not None:
+            self._watch()
+
+    def _say(self, what: str, text: str) -> None:
+        """Logs a condition that may last, once a minute."""
+        assert self._communicator is not None
+        now = self._communicator.clock.now()
+        if now - self._said.get(what, -limits.LOG_INTERVAL) >= limits.LOG_INTERVAL:
+            self._said[what] = now
+            logger.warning("%s: %s", self.name, text)
+
+    def _take(self, transport: SocketTransport) -> None:
+        communicator = self._communicator
+        assert communicator is not None
+        if not self._admits(transport):
+            transport.close()
+            return
+        self.counts["accepted"] += 1
+        try:
+            connection = self._connect(transport)
+        except FAILURES as error:
+            transport.close()
+            self.handler_failed(error, "making a connection")
+            return
+        connection._server = self
+        connection.priority = self.peer_priority
+        connection._introduction = None
+        self._peers.add(connection)
+        if type(self).process_accept is not Server.process_accept:
+            self.call_hook(self.process_accept, connection)
+        if connection.is_closed:
+            return
+        communicator.add_connection(connection)  # type: ignore[attr-defined]
+        if self.must_introduce:
+            connection.expect_introduction(self.introduction_timeout)
+        if (
+            connection._conversation is not None
+            or type(connection).process_connected is not BaseStream.process_connected
+        ):
+            connection._mark_due(START)
+
+    def _connect(self, transport: SocketTransport) -> BaseStream[Any]:
+        handler = self._handler
+        if isinstance(handler, type):
+            if issubclass(handler, MessageConnection):
+                return handler(
+                    transport,
+                    max_line_bytes=self._max_line_bytes,
+                    allow_control=self.allow_control,
+                    keep_running=False,
+                )
+            return handler(transport, keep_running=False)
+        connection = MessageConnection(
+            transport,
+            handler if isinstance(handler, Dispatcher) else None,
+            max_line_bytes=self._max_line_bytes,
+            allow_control=self.allow_control,
+            keep_running=False,
+        )
+        if handler is not None and not isinstance(handler, Dispatcher):
+            connection._conversation = handler
+        return connection
+
+    def _admits(self, transport: SocketTransport) -> bool:
+        if self._allow_users is None and self._allow_groups is None:
+            return True
+        found = transport.credentials
+        if found is not None and (
+            (self._allow_users is not None and found.uid in self._allow_users)
+            or (self._allow_groups is not None and found.gid in self._allow_groups)
+        ):
+            return True
+        self.counts["refused"] += 1
+        self._say("refused", f"refused {transport.peer}: {found} is not allowed")
+        return False
+
+    def peer_ended(self, connection: BaseStream[Any]) -> None:
+        """Called by a peer's connection when it has given everything back."""
+        if connection in self._peers:
+            self._peers.discard(connection)
+            if connection._error is not None:
+                self.counts["lost"] += 1
+            if len(self._peers) == self.max_connections - 1 and self._pause is None:
+                self._go_on()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _release(self) -> bool:
+        if self._pause is not None:
+            self._pause.stop()
+            self._pause = None
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        return True
+
+
+def _check_handler(handler: Any) -> Handler:
+    if handler is None or isinstance(handler, Dispatcher):
+        found: Handler = handler
+        return found
+    if isinstance(handler, type):
+        if issubclass(handler, BaseStream):
+            return handler
+    elif callable(handler):
+        function: Handler = handler
+        return function
+    raise UsageError(
+        f"{handler!r} is no handler: a Dispatcher, a function or a class of connections was"
+        " expected"
+    )
+
+
+def _last_descriptor() -> int:
+    """The first descriptor of those that are held back."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
+
+
+def _numbers(names: Iterable[str | int], find: Callable[[str], int]) -> frozenset[int]:
+    return frozenset(name if isinstance(name, int) else find(name) for name in names)
+
+
+def _user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ListenError(f"there is no user {name!r}") from None
+
+
+def _group(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ListenError(f"there is no group {name!r}") from None

@@ -1,0 +1,1 @@
+"""Floor 2: turns, waits and writes on gevent's hub."""

@@ -1,0 +1,47 @@
+"""Watches, from a thread of its own, for handlers that keep the hub busy."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from time import monotonic
+
+from ..limits import HUB_BUSY_WARNING
+from .turns import Turns
+
+logger = logging.getLogger("edgevent")
+
+_INTERVAL = HUB_BUSY_WARNING / 2
+
+
+class Monitor:
+    """Logs, once for each turn that keeps the hub from running for too long, where it stands.
+
+    A native thread: only one of them can still look while a greenlet does not give the hub back.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="edgevent-monitor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        named = 0.0
+        while not self._end.wait(_INTERVAL):
+            worker = self._turns.worker
+            if worker is None or worker.task is None or worker.since == named:
+                continue
+            since, task = worker.since, worker.task
+            if monotonic() - since > HUB_BUSY_WARNING:
+                frame = sys._current_frames().get(self._turns.thread)
+                stack = "".join(traceback.format_stack(frame)) if frame else ""
+                named = since
+                logger.warning("%s: its handler keeps the hub busy:\n%s", task.name, stack)

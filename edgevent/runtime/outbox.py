@@ -1,0 +1,339 @@
+"""The outbox: the one writer of a descriptor.
+
+What is sent first in a pass goes out at once. What is sent after it is joined, and leaves at the
+end of the pass or at :data:`~edgevent.limits.JOIN_BYTES`. What the kernel does not take waits, and
+leaves as the peer reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal
+
+from greenlet import getcurrent, greenlet
+
+from ..errors import (
+    ClosedError,
+    NetworkError,
+    QueueFullError,
+    SlowConsumerError,
+    connection_lost,
+)
+from ..limits import (
+    JOIN_BYTES,
+    OUTBOX_BYTES,
+    OUTBOX_HARD_BYTES,
+    SLOW_CONSUMER_TIMEOUT,
+    TOTAL_QUEUED_BYTES,
+)
+from .clock import SYSTEM_CLOCK, Alarm, Clock
+from .turns import TIMED_OUT, Turns, wait
+from .watchers import Watched
+
+WhenFull = Literal["wait", "raise", "drop"]
+
+
+class Outbox:
+    """The bytes that are to leave through one transport.
+
+    Args:
+        transport: Takes the bytes, and says when it can take more.
+        turns: The turns of the hub.
+        on_broken: Called once, in the hub or in the sender's greenlet, when a write failed or the
+            peer was too slow.
+        on_empty: Called in the hub when what had to wait is out.
+        clock: Counts the time that a slow consumer is given.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_chunks",
+        "_clock",
+        "_iteration",
+        "_joined",
+        "_on_broken",
+        "_on_empty",
+        "_progress",
+        "_sent_at",
+        "_transmit",
+        "_transport",
+        "_turns",
+        "_waiters",
+        "_watching",
+        "dropped",
+        "error",
+        "max_bytes",
+        "sent_bytes",
+        "size",
+        "slow_timeout",
+        "when_full",
+    )
+
+    def __init__(
+        self,
+        transport: Watched,
+        turns: Turns,
+        on_broken: Callable[[NetworkError], object],
+        on_empty: Callable[[], object],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        max_bytes: int = OUTBOX_BYTES,
+        slow_timeout: float = SLOW_CONSUMER_TIMEOUT,
+        when_full: WhenFull = "wait",
+    ) -> None:
+        self._transport = transport
+        self._transmit = transport.transmit
+        self._turns = turns
+        self._on_broken = on_broken
+        self._on_empty = on_empty
+        self._clock = clock
+        self.max_bytes = max_bytes
+        self.slow_timeout = slow_timeout
+        self.when_full: WhenFull = when_full
+        self.size = 0
+        self.sent_bytes = 0  # that the kernel has taken
+        self.dropped = 0
+        self.error: NetworkError | None = None
+        self._chunks: deque[bytes | memoryview] | None = None
+        self._waiters: list[greenlet] | None = None
+        self._iteration = -1
+        self._sent_at = 0.0
+        self._progress = 0.0
+        self._alarm: Alarm | None = None
+        self._joined = False
+        self._watching = False
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Takes bytes to send. May switch greenlets, when the outbox is full.
+
+        Raises:
+            ConnectionLostError: The connection broke or was closed, now or before.
+            QueueFullError: The outbox is full, and the caller may not wait.
+        """
+        if self.error is not None:
+            raise self.error_again()
+        if not self.size:
+            iteration = self._turns.loop.iteration
+            if iteration != self._iteration or monotonic() - self._sent_at > 0.001:
+                self._iteration = iteration
+                self._sent_at = monotonic()
+                try:
+                    sent = self._transmit(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    raise self._broken(error) from error
+                self.sent_bytes += sent
+                if sent == len(data):
+                    return
+                self._put(memoryview(data)[sent:])
+                self._watch()
+                return
+            self._put(data)
+            self._join()
+        else:
+            if self.size >= self._mark() and not self._make_room(len(data)):
+                return
+            self._put(data)
+            if not self._watching:
+                if self.size >= JOIN_BYTES or monotonic() - self._sent_at > 0.001:
+                    self._drain()
+                else:
+                    self._join()
+
+    def write_soon(self, data: bytes) -> bool:
+        """Takes bytes like :meth:`write`, but never waits and never raises.
+
+        Returns:
+            Whether they were taken. A peer for which more than
+            :data:`~edgevent.limits.OUTBOX_HARD_BYTES` have piled up is given up.
+        """
+        if self.error is not None:
+            return False
+        if self.size + len(data) > OUTBOX_HARD_BYTES:
+            self._give_up(f"more than {OUTBOX_HARD_BYTES} bytes wait for it")
+            return False
+        self._put(data)
+        if not self._watching:
+            if self.size >= JOIN_BYTES:
+                self._drain()
+            elif not self._joined:
+                self._join()
+        return self.error is None
+
+    def _put(self, data: bytes | memoryview) -> None:
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._chunks = deque()
+        chunks.append(data)
+        self.size += len(data)
+        self._turns.queued += len(data)
+
+    def _mark(self) -> int:
+        return self.max_bytes if self._turns.queued < TOTAL_QUEUED_BYTES else JOIN_BYTES
+
+    def _make_room(self, size: int) -> bool:
+        """Waits until there is room; returns whether there is."""
+        if self.when_full == "drop":
+            self.dropped += 1
+            return False
+        if self.when_full == "raise" or getcurrent() is self._turns.hub:
+            raise QueueFullError(
+                f"the outbox is full: {self.size} bytes wait for {self._transport.peer}"
+            )
+        if not self._watching:
+            self._drain()
+        while self.size >= self._mark():
+            self.wait(None)
+            if self.error is not None:
+                raise self.error_again()
+        return True
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits until the outbox has shrunk or broken; returns False when the limit was reached."""
+        current = self._turns.check_wait()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(current)
+        try:
+            return wait(self._turns, self._clock, timeout) is not TIMED_OUT
+        finally:
+            if self._waiters and current in self._waiters:
+                self._waiters.remove(current)
+
+    # --- leaving ----------------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        if not self._joined:
+            self._joined = True
+            self._turns.join(self)
+
+    def flush(self) -> None:
+        """Writes what was joined."""
+        self._joined = False
+        if self.size and not self._watching and self.error is None:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Writes until all is out or the kernel takes no more. Never raises."""
+        chunks = self._chunks
+        assert chunks is not None
+        while chunks:
+            if len(chunks) > 1:
+                data: bytes | memoryview = self._take(chunks)
+            else:
+                data = chunks.popleft()
+            try:
+                sent = self._transmit(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._broken(error)
+                return
+            self._sent_at = monotonic()
+            self.sent_bytes += sent
+            self.size -= sent
+            self._turns.queued -= sent
+            if sent < len(data):
+                chunks.appendleft(memoryview(data)[sent:])
+                if sent:
+                    self._progress = self._clock.now()
+                self._watch()
+                return
+        self._unwatch()
+
+    @staticmethod
+    def _take(chunks: deque[bytes | memoryview]) -> bytes | memoryview:
+        """Takes chunks off and joins them up to what one write should hold."""
+        taken = []
+        size = 0
+        while chunks and (size < JOIN_BYTES):
+            chunk = chunks.popleft()
+            taken.append(chunk)
+            size += len(chunk)
+        return b"".join(taken) if len(taken) > 1 else taken[0]
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._progress = self._clock.now()
+            self._transport.watch_write(self._writable)
+        if self._alarm is None:
+            self._alarm = self._clock.call_later(self.slow_timeout, self._look)
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._transport.unwatch_write()
+            self._stop_alarm()
+            self._on_empty()
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
+
+    def _writable(self) -> None:
+        try:
+            self._drain()
+            if self.size <= self._mark() // 2:
+                self._wake()
+        except BaseException as error:  # gevent would stop the watcher without a word
+            self._turns.failed(error)
+
+    def _look(self) -> None:
+        """Gives a slow consumer up, or looks again when its time would be over."""
+        self._alarm = None
+        left = self._progress + self.slow_timeout - self._clock.now()
+        if left <= 0.0:
+            self._give_up(f"it took nothing for {self.slow_timeout:g} s")
+        else:
+            self._alarm = self._clock.call_later(left, self._look)
+
+    def _wake(self) -> None:
+        waiters = self._waiters
+        if waiters:
+            self._waiters = None
+            for waiter in waiters:
+                self._turns.resume(waiter)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _give_up(self, why: str) -> None:
+        peer = self._transport.peer
+        self.fail(SlowConsumerError(f"{peer} is a slow consumer: {why}"))
+
+    def _broken(self, error: OSError) -> NetworkError:
+        lost = connection_lost(self._transport.peer, "sending to", error)
+        self.fail(lost)
+        return lost
+
+    def fail(self, error: NetworkError) -> None:
+        """Ends the outbox with an error: what waits in it will not leave."""
+        if self.error is None:
+            self.close(error)
+            self._on_broken(error)
+
+    def close(self, error: NetworkError | None = None) -> None:
+        """Drops what waits and wakes those who wait. Idempotent."""
+        if self.error is not None:
+            return
+        self.error = error or ClosedError(f"the connection to {self._transport.peer} is closed")
+        self._turns.queued -= self.size
+        self.size = 0
+        self._chunks = None
+        self._stop_alarm()
+        if self._watching:
+            self._watching = False
+            self._transport.unwatch_write()
+        if self._waiters:
+            self._turns.loop.run_callback(self._wake)
+
+    def error_again(self) -> NetworkError:
+        """Makes the error anew: one that is raised twice gathers tracebacks."""
+        assert self.error is not None
+        return type(self.error)(self.error.args[0], self.error.errno)

@@ -1,0 +1,141 @@
+"""What every transport of a byte stream offers, and what those with a descriptor share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ..runtime.guards import REGISTRY
+from ..runtime.watchers import READ, WRITE, io_watcher
+
+
+class Credentials(NamedTuple):
+    """Who is on the other side of a Unix socket, as the kernel noted when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class StreamTransport(Protocol):
+    """A stream of bytes, non-blocking.
+
+    ``receive`` and ``transmit`` are plain attributes, so that a bound method of the socket can
+    stand there: they are called for every message.
+    """
+
+    receive: Callable[[int], bytes]
+    """Takes the most bytes to read; returns what is there, ``b""`` at the end of the stream;
+    raises ``BlockingIOError`` when nothing is there, or another ``OSError``."""
+
+    transmit: Callable[[bytes | memoryview], int]
+    """Takes bytes; returns how many were taken; raises ``BlockingIOError`` or ``OSError``."""
+
+    @property
+    def peer(self) -> str:
+        """The other side, as text: an address, or what is known instead."""
+
+    @property
+    def local(self) -> str:
+        """This side, as text."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the other side is a process of this machine, for certain."""
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The other side's process and user, where the kernel tells."""
+
+    def watch_read(self, callback: Callable[[], object]) -> None:
+        """Calls back in the hub, again and again, while there is something to receive."""
+
+    def unwatch_read(self) -> None:
+        """Ends it."""
+
+    def watch_write(self, callback: Callable[[], object]) -> None:
+        """Calls back in the hub, again and again, while something can be transmitted."""
+
+    def unwatch_write(self) -> None:
+        """Ends it."""
+
+    def shutdown_write(self) -> None:
+        """Lets the other side see the end of the stream; this side can still receive."""
+
+    def close(self) -> None:
+        """Releases everything. Idempotent; never raises."""
+
+
+class DescriptorTransport:
+    """The watchers and the end of a transport that has one descriptor.
+
+    Args:
+        descriptor: A non-blocking file descriptor; it is owned from now on.
+    """
+
+    __slots__ = ("_descriptor", "_reader", "_writer")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._reader: Any = None
+        self._writer: Any = None
+        REGISTRY.descriptors.add(self)
+
+    def fileno(self) -> int:
+        """The descriptor, or -1 when it is closed."""
+        return self._descriptor
+
+    def watch_read(self, callback: Callable[[], object]) -> None:
+        """Calls back in the hub while there is something to receive."""
+        if self._reader is None:
+            self._reader = io_watcher(self._descriptor, READ)
+        self._reader.start(callback)
+
+    def unwatch_read(self) -> None:
+        """Ends it."""
+        if self._reader is not None:
+            self._reader.stop()
+
+    def watch_write(self, callback: Callable[[], object]) -> None:
+        """Calls back in the hub while something can be transmitted."""
+        if self._writer is None:
+            self._writer = io_watcher(self._descriptor, WRITE)
+        self._writer.start(callback)
+
+    def unwatch_write(self) -> None:
+        """Ends it."""
+        if self._writer is not None:
+            self._writer.stop()
+
+    def close(self) -> None:
+        """Ends both watchers, then closes the descriptor. Idempotent."""
+        if self._descriptor < 0:
+            return
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.close()
+        self._reader = self._writer = None
+        REGISTRY.descriptors.discard(self)
+        self._descriptor = -1
+        self._release()
+
+    def abandon(self) -> None:
+        """Closes a forked child's copy of the descriptor; the parent's peer sees nothing."""
+        self.close()
+
+    def _release(self) -> None:
+        """Closes the descriptor itself."""
+        raise NotImplementedError
+
+
+def close_quietly(descriptor: int) -> None:
+    """Closes a descriptor of which nothing is known but its number.
+
+    On Linux a descriptor is released even when ``close`` reports an error (man 2 close), and the
+    error is one of an earlier write that nobody can mend here.
+    """
+    try:
+        os.close(descriptor)
+    except OSError:
+        return

@@ -1,0 +1,113 @@
+"""Connecting to a stream address within a limit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from ..address import Address
+from ..errors import ConnectError, ConnectTimeoutError
+from ..limits import CONNECT_TIMEOUT
+from ..runtime.clock import SYSTEM_CLOCK, Clock
+from ..runtime.turns import TIMED_OUT, Turns, wait
+from ..runtime.watchers import WRITE, io_watcher
+from .base import StreamTransport
+from .resolve import Endpoint, resolve
+from .stream import SocketTransport, set_stream_options
+
+_FULL_BACKLOG_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+def dial(
+    address: Address,
+    timeout: float = CONNECT_TIMEOUT,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+) -> StreamTransport:
+    """Connects, and returns the transport. Blocks the calling greenlet.
+
+    All addresses of a name are tried in turn, with an equal share each of the time that is left.
+
+    Args:
+        timeout: The limit in seconds, over the look-up and all addresses.
+
+    Raises:
+        ConnectError: Nobody took the connection; it names the address and the last reason.
+        ConnectTimeoutError: The limit was reached.
+        AddressError: The address is of no stream socket.
+    """
+    end = clock.now() + timeout
+    try:
+        endpoints = resolve(address)
+    except OSError as error:
+        raise ConnectError(f"{address}: {error.strerror or error}", error.errno) from error
+    failure: ConnectError | None = None
+    for index, endpoint in enumerate(endpoints):
+        left = end - clock.now()
+        if left <= 0.0:
+            break
+        try:
+            return _connect(address, endpoint, left / (len(endpoints) - index), clock)
+        except ConnectError as error:
+            failure = error
+    raise failure or ConnectTimeoutError(f"{address}: no connection within {timeout:g} s")
+
+
+def _connect(address: Address, endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTransport:
+    end = clock.now() + timeout
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        sock = socket.SocketType(endpoint.family, kind)
+    except OSError as error:
+        raise ConnectError(f"{address}: {error.strerror}", error.errno) from error
+    try:
+        set_stream_options(sock)
+        code = _start(sock, endpoint, end, clock)
+        if code == errno.EINPROGRESS:
+            code = _finish(sock, end - clock.now(), clock)
+        if code == 0 and _is_to_itself(sock):
+            code = errno.ECONNREFUSED
+        if code == errno.ETIMEDOUT:
+            raise ConnectTimeoutError(f"{address}: no connection within {timeout:g} s", code)
+        if code:
+            raise ConnectError(f"{address}: {os.strerror(code)}", code)
+        return SocketTransport(sock)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError) and not isinstance(error, ConnectError):
+            raise ConnectError(f"{address}: {error.strerror}", error.errno) from error
+        raise
+
+
+def _start(sock: socket.SocketType, endpoint: Endpoint, end: float, clock: Clock) -> int:
+    """Begins to connect. A Unix socket whose queue is full says EAGAIN: its server is alive."""
+    turns = Turns.current()
+    attempt = 0
+    while True:
+        code = sock.connect_ex(endpoint.sockaddr)
+        if code != errno.EAGAIN:
+            return code
+        pause = _FULL_BACKLOG_PAUSES[min(attempt, len(_FULL_BACKLOG_PAUSES) - 1)]
+        attempt += 1
+        if clock.now() + pause >= end:
+            return errno.ETIMEDOUT
+        wait(turns, clock, pause)
+
+
+def _finish(sock: socket.SocketType, timeout: float, clock: Clock) -> int:
+    turns = Turns.current()
+    watcher = io_watcher(sock.fileno(), WRITE)
+    watcher.start(turns.check_wait().switch)
+    try:
+        if wait(turns, clock, max(timeout, 0.0)) is TIMED_OUT:
+            return errno.ETIMEDOUT
+    finally:
+        watcher.close()
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _is_to_itself(sock: socket.SocketType) -> bool:
+    # A dial to a free port of the ephemeral range can meet itself (simultaneous open, RFC 9293,
+    # 3.5): it would look like a server that echoes, and would keep the real one from its port.
+    return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()

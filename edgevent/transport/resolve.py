@@ -1,0 +1,57 @@
+"""From an address to socket addresses. Names are looked up in a thread; the hub goes on."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, NamedTuple
+
+import gevent
+
+from ..address import Address
+from ..errors import AddressError
+
+Family = int
+
+
+class Endpoint(NamedTuple):
+    """Where a socket can be bound or connected."""
+
+    family: Family
+    sockaddr: Any
+
+
+def unix_sockaddr(address: Address) -> str:
+    """The form in which the kernel takes a Unix socket's name; abstract ones begin with NUL.
+
+    Raises:
+        AddressError: The path is longer than the kernel allows (man 7 unix: 108 bytes).
+    """
+    if address.path_too_long:
+        raise AddressError(f"{str(address)!r}: a Unix socket's path of at most 107 bytes was expected")
+    return "\0" + address.path[1:] if address.is_abstract else address.path
+
+
+def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
+    """Returns all socket addresses of a stream address, in the order of preference.
+
+    May switch greenlets when the host is a name.
+
+    Args:
+        passive: For listening: an empty host means all addresses.
+
+    Raises:
+        AddressError: The address is of no stream socket, or its path is too long.
+        OSError: The name cannot be resolved.
+    """
+    if address.scheme not in ("tcp", "unix"):
+        raise AddressError(f"{str(address)!r}: an address of scheme tcp or unix was expected")
+    if address.is_unix:
+        return [Endpoint(socket.AF_UNIX, unix_sockaddr(address))]
+    flags = socket.AI_PASSIVE if passive else 0
+    arguments = (address.host or None, address.port, 0, socket.SOCK_STREAM, 0)
+    try:
+        found = socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = gevent.get_hub().resolver.getaddrinfo(*arguments, flags)
+    endpoints = [Endpoint(int(family), sockaddr) for family, _, _, _, sockaddr in found]
+    return list(dict.fromkeys(endpoints))

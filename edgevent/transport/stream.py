@@ -1,0 +1,104 @@
+"""TCP and Unix stream sockets: one class."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from typing import Any
+
+from .. import limits
+from .base import Credentials, DescriptorTransport
+
+_UCRED = struct.Struct("3i")  # man 7 unix, SO_PEERCRED: struct ucred
+
+
+def show_sockaddr(family: int, sockaddr: Any) -> str:
+    """Turns what the socket module calls an address into the text that DESIGN calls one."""
+    if family == socket.AF_INET:
+        return f"tcp://{sockaddr[0]}:{sockaddr[1]}"
+    if family == socket.AF_INET6:
+        return f"tcp://[{sockaddr[0]}]:{sockaddr[1]}"
+    if isinstance(sockaddr, bytes):
+        name = sockaddr.decode("utf-8", "surrogateescape")
+        return f"unix:@{name[1:]}" if name.startswith("\0") else f"unix:{name}"
+    return f"unix:{sockaddr}" if sockaddr else "unix:"
+
+
+def is_loopback(sockaddr: Any) -> bool:
+    """Whether an Internet socket address is one that no other machine can have."""
+    address = ipaddress.ip_address(sockaddr[0].partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def set_stream_options(sock: socket.SocketType) -> None:
+    """Sets what every TCP socket has; accepted ones inherit it from the listening one (Linux)."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        tcp = socket.IPPROTO_TCP
+        sock.setsockopt(tcp, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(tcp, socket.TCP_KEEPIDLE, limits.KEEPALIVE_IDLE)
+        sock.setsockopt(tcp, socket.TCP_KEEPINTVL, limits.KEEPALIVE_INTERVAL)
+        sock.setsockopt(tcp, socket.TCP_KEEPCNT, limits.KEEPALIVE_PROBES)
+        sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(limits.TCP_USER_TIMEOUT * 1000))
+
+
+class SocketTransport(DescriptorTransport):
+    """A connected stream socket.
+
+    Args:
+        sock: A connected, non-blocking socket; it is owned from now on.
+        sockaddr: The address of the other side; asked of the kernel when not given.
+    """
+
+    __slots__ = ("_sock", "_sockaddr", "receive", "transmit")
+
+    def __init__(self, sock: socket.SocketType, sockaddr: Any = None) -> None:
+        super().__init__(sock.fileno())
+        self._sock = sock
+        self._sockaddr = sock.getpeername() if sockaddr is None else sockaddr
+        self.receive = sock.recv
+        self.transmit = sock.send
+
+    def __repr__(self) -> str:
+        state = "open" if self._descriptor >= 0 else "closed"
+        return f"<{type(self).__name__} {self.peer} {state}>"
+
+    @property
+    def peer(self) -> str:
+        """The other side; an unnamed Unix socket is shown by its process."""
+        if self._sock.family == socket.AF_UNIX and not self._sockaddr:
+            found = self.credentials
+            return f"unix:pid {found.pid}" if found else "unix:"
+        return show_sockaddr(self._sock.family, self._sockaddr)
+
+    @property
+    def local(self) -> str:
+        """This side's address, or an empty string when the socket is closed."""
+        if self._descriptor < 0:
+            return ""
+        return show_sockaddr(self._sock.family, self._sock.getsockname())
+
+    @property
+    def is_local(self) -> bool:
+        """True for Unix sockets and loopback addresses."""
+        return self._sock.family == socket.AF_UNIX or is_loopback(self._sockaddr)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """SO_PEERCRED of a Unix socket that is open."""
+        if self._sock.family != socket.AF_UNIX or self._descriptor < 0:
+            return None
+        data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return Credentials(*_UCRED.unpack(data))
+
+    def shutdown_write(self) -> None:
+        """Sends the end of the stream, unless the connection is gone already."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # ENOTCONN: the peer has reset it, which is more than an end
+
+    def _release(self) -> None:
+        self._sock.close()
