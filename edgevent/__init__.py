@@ -3,16 +3,41 @@
 See README.md. Nothing happens on import; nothing is ever patched.
 """
 
-from __future__ import annotations
-
 from .address import Address
+from .answers import Peer
 from .backoff import Backoff
 from .communicator import Communicator
 from .connection import Connection
 from .definitions import Definition, Definitions, ParameterRule
 from .dispatcher import Dispatcher, Match
-from .answers import Peer
-from .errors import *
+from .errors import (
+    AddressError,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    DeadlineError,
+    DefinitionError,
+    DuplicateMatchError,
+    DurationError,
+    EdgeventError,
+    ForkedError,
+    InvalidMessageError,
+    LineTooLongError,
+    ListenError,
+    MessageError,
+    NetworkError,
+    NotConnectedError,
+    OptionError,
+    QueueFullError,
+    ReceiveTimeout,
+    RemoteError,
+    RequestTimeout,
+    SlowConsumerError,
+    UnknownCommandError,
+    UsageError,
+    WrongThreadError,
+)
 from .links.client import Client
 from .links.message import MessageConnection, broadcast, request_many
 from .links.permanent import PermanentConnection
@@ -28,3 +53,60 @@ from .timer import Timer
 from .transport.base import Credentials
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "Backoff",
+    "Client",
+    "Clock",
+    "ClosedError",
+    "Communicator",
+    "ConnectError",
+    "ConnectTimeoutError",
+    "Connection",
+    "ConnectionLostError",
+    "Credentials",
+    "DeadlineError",
+    "Definition",
+    "DefinitionError",
+    "Definitions",
+    "Dispatcher",
+    "DuplicateMatchError",
+    "DurationError",
+    "EdgeventError",
+    "ForkedError",
+    "InvalidMessageError",
+    "LineConnection",
+    "LineTooLongError",
+    "ListenError",
+    "Match",
+    "Message",
+    "MessageConnection",
+    "MessageError",
+    "NetworkError",
+    "NotConnectedError",
+    "OptionError",
+    "ParameterRule",
+    "Peer",
+    "PermanentConnection",
+    "QueueFullError",
+    "ReadyConnection",
+    "ReceiveTimeout",
+    "RemoteError",
+    "RequestTimeout",
+    "Server",
+    "SlowConsumerError",
+    "Stream",
+    "StreamConnection",
+    "Timer",
+    "Undelivered",
+    "UnknownCommandError",
+    "UsageError",
+    "WrongThreadError",
+    "__version__",
+    "broadcast",
+    "connect",
+    "deadline",
+    "request_many",
+]

@@ -79,7 +79,7 @@ def refuse(message: Message, peer: Peer, why: str) -> None:
         peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
 
 
-def answer_failure(message: Message, peer: Peer, error: Exception, id: str) -> None:
+def answer_failure(message: Message, peer: Peer, error: BaseException, id: str) -> None:
     """Answers a message whose handler raised ``error``.
 
     A parameter of this very message that is missing or wrong is the sender's mistake, and is
@@ -93,7 +93,7 @@ def answer_failure(message: Message, peer: Peer, error: Exception, id: str) -> N
         peer.send(message.reply("INVALID", fields))
 
 
-def is_senders_mistake(message: Message, error: Exception) -> bool:
+def is_senders_mistake(message: Message, error: BaseException) -> bool:
     """Whether ``error`` is about a parameter of ``message`` itself."""
     return (
         isinstance(error, MessageError)

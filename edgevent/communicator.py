@@ -10,7 +10,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-import gevent
 from gevent.exceptions import LoopExit
 from greenlet import getcurrent, greenlet
 
@@ -92,7 +91,7 @@ class Communicator:
         self._stopping = False
         self._watches: dict[int, SignalWatch] = {}
         self._calls: deque[_Call] = deque()
-        self._wake = self.turns.loop.async_()
+        self._wake: Any = self.turns.loop.async_()
         self._alarms: list[Alarm] = []
         self._show: Any = None
         self._level: int | None = None
@@ -197,9 +196,7 @@ class Communicator:
         logger.debug("%s: removed", connection.name)
         if self._level is not None:
             left = ", ".join(sorted(other.name for other in self._connections)) or "none"
-            self._log(
-                self._level, "%s: %s removed, left: %s", self.name, connection.name, left
-            )
+            self._log(self._level, "%s: %s removed, left: %s", self.name, connection.name, left)
         connection.call_hook(connection.connection_removed)
         self._check_end()
         return True

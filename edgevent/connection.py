@@ -294,12 +294,7 @@ class Connection:
     def _catch_up(self) -> None:
         """Gets ready if something is to be done."""
         communicator = self._communicator
-        if (
-            communicator is not None
-            and self.ticket == IDLE
-            and self._enabled
-            and self._is_due()
-        ):
+        if communicator is not None and self.ticket == IDLE and self._enabled and self._is_due():
             communicator.turns.arrive(self)
 
     def _mark_due(self, what: int) -> None:

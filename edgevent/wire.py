@@ -386,7 +386,7 @@ def check_layout(texts: dict[str, str], limit: int, command: str) -> Layout:
     for name in names:
         if not isinstance(name, str):
             raise _refuse(name, command, "")
-        if type(name) is not str:  # a member of an enumeration, say, with a hash of its own
+        if type(name) is not str:  # a subclass may have a hash and a format() of its own
             texts[str.__str__(name)] = texts.pop(name)
     return find_layout(tuple(texts), command)
 

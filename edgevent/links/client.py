@@ -16,13 +16,11 @@ from ..errors import (
     ConnectError,
     ConnectionLostError,
     EdgeventError,
-    MessageError,
     NetworkError,
-    RequestTimeout,
 )
 from ..message import Message
 from ..runtime.clock import SYSTEM_CLOCK, Clock
-from ..runtime.turns import Turns, wait
+from ..runtime.turns import wait
 from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from .message import MessageConnection, fallback_dispatcher
@@ -123,7 +121,9 @@ class Client(MessageConnection):
         if not self._closed and self._transport is not None and self._error is None:
             outbox = self._outbox
             end = self._use_clock.now() + limits.CLOSE_TIMEOUT
-            while outbox is not None and self._sends_still() and getcurrent() is not self._turns.hub:
+            while (
+                outbox is not None and self._sends_still() and getcurrent() is not self._turns.hub
+            ):
                 left = end - self._use_clock.now()
                 if left <= 0.0 or not outbox.wait(left):
                     logger.warning("%s: %d bytes were not sent", self.name, outbox.size)
@@ -163,8 +163,8 @@ class Client(MessageConnection):
     ) -> Message:
         """Asks, as :meth:`MessageConnection.request` does.
 
-        After a loss, a client with ``wait=True`` dials anew first, within ``timeout``. An idempotent
-        request is sent again, over a new connection, when it is lost before its answer.
+        After a loss, a client with ``wait=True`` dials anew first, within ``timeout``. An
+        idempotent request is sent again, over a new connection, when it is lost before its answer.
         """
         end = self._use_clock.now() + timeout
         while True:

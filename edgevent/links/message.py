@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import limits
 from ..address import Address
-from ..answers import answer_failure, is_senders_mistake, refuse
+from ..answers import answer_failure, is_senders_mistake
 from ..connection import FAILURES, Owner
 from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
 from ..errors import ConnectionLostError, EdgeventError, MessageError, NetworkError
@@ -301,14 +301,11 @@ class MessageConnection(BaseStream[Message]):
         logger.warning("%s: dropped %d bytes without a newline: %s", self.name, len(rest), shown)
 
     def _message_failed(self, message: Message, error: BaseException) -> None:
-        if isinstance(error, Exception) and is_senders_mistake(message, error):
-            answer, arguments = refuse, (message, self, str(error))
-        else:
-            identifier = self.handler_failed(error, f"the handler of {message.command}")
-            failure = error if isinstance(error, Exception) else TimeoutError(str(error))
-            answer, arguments = answer_failure, (message, self, failure, identifier)
         try:
-            answer(*arguments)
+            identifier = ""
+            if not is_senders_mistake(message, error):
+                identifier = self.handler_failed(error, f"the handler of {message.command}")
+            answer_failure(message, self, error, identifier)
         except NetworkError as lost:
             logger.debug("%s: the answer could not be sent: %s", self.name, lost)
 

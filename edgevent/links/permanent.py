@@ -27,9 +27,9 @@ from ..message import Message
 from ..runtime.clock import Alarm
 from ..runtime.turns import wait
 from ..transport.dial import dial
+from .flow import START
 from .message import MessageConnection
 from .request import Request
-from .stream import START
 from .undelivered import Record, Undelivered
 
 logger = logging.getLogger("edgevent")
@@ -380,7 +380,7 @@ class PermanentConnection(MessageConnection):
 
     def finish(self) -> None:
         """The link is lost: its state is put in order, and it is dialled again."""
-        if self._draining or self._done and not self._kept:
+        if self._draining or (self._done and not self._kept):
             self.close()
             return
         error = self._error

@@ -60,7 +60,12 @@ class Request:
     )
 
     def __init__(
-        self, message: Message, replies: frozenset[str], serial: str, timeout: float, deadline: float
+        self,
+        message: Message,
+        replies: frozenset[str],
+        serial: str,
+        timeout: float,
+        deadline: float,
     ) -> None:
         self.command = message.command
         self.replies = replies

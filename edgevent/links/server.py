@@ -9,7 +9,7 @@ import pwd
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Union
+from typing import Any, Final
 
 from .. import limits
 from ..address import Address
@@ -20,12 +20,14 @@ from ..runtime.clock import Alarm
 from ..runtime.turns import IDLE, Turns
 from ..transport.listen import Listener, listen
 from ..transport.stream import SocketTransport
+from .flow import START
 from .message import MessageConnection
-from .stream import START, BaseStream
+from .raw import StreamConnection
+from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
 
-Handler = Union[Dispatcher, Callable[[Any], object], type[BaseStream[Any]], None]
+Handler = Dispatcher | Callable[[Any], object] | type[BaseStream[Any]] | None
 """What a server does with a peer: a dispatcher for its messages, a function of the connection that
 has a greenlet of its own, or a class of connections."""
 
@@ -269,14 +271,14 @@ class Server(Connection):
     def _connect(self, transport: SocketTransport) -> BaseStream[Any]:
         handler = self._handler
         if isinstance(handler, type):
+            settings: dict[str, Any] = {"keep_running": False}
             if issubclass(handler, MessageConnection):
-                return handler(
-                    transport,
-                    max_line_bytes=self._max_line_bytes,
-                    allow_control=self.allow_control,
-                    keep_running=False,
-                )
-            return handler(transport, keep_running=False)
+                settings["allow_control"] = self.allow_control
+            if not issubclass(handler, StreamConnection):
+                settings["max_line_bytes"] = self._max_line_bytes
+            make: type[Any] = handler
+            found: BaseStream[Any] = make(transport, **settings)
+            return found
         connection = MessageConnection(
             transport,
             handler if isinstance(handler, Dispatcher) else None,

@@ -1,105 +1,32 @@
-"""What all layers over a stream of bytes share: reading, the inbox, turns, and the end."""
+"""What all layers over a stream share: who takes the units, a turn or a greenlet that receives."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from greenlet import greenlet
-
 from .. import limits
-from ..address import Address
-from ..connection import FAILURES, Connection, Owner
-from ..errors import (
-    ClosedError,
-    ConnectionLostError,
-    EdgeventError,
-    LineTooLongError,
-    NetworkError,
-    ReceiveTimeout,
-    UsageError,
-    connection_lost,
-)
-from ..framing import Framer
-from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
-from ..runtime.inbox import Inbox
-from ..runtime.outbox import Outbox, WhenFull
-from ..runtime.turns import IDLE, TIMED_OUT, Turns, wait
-from ..transport.base import Credentials, StreamTransport
-from ..transport.dial import dial
+from ..connection import FAILURES
+from ..errors import NetworkError, ReceiveTimeout, UsageError
+from ..runtime.turns import IDLE, TIMED_OUT, wait
+from .flow import EMPTY, END, START, Flow
 
 logger = logging.getLogger("edgevent")
 
 _U = TypeVar("_U")
 
-START: Final = 4
-END: Final = 8
-EMPTY: Final = 16
-"""What can be due in a turn: the begin, the end, and a buffer that has emptied."""
-
 _ENDED: Final = object()
 
 
-class BaseStream(Connection, Generic[_U]):
-    """Bytes come in, are cut into units, and wait in the inbox for a turn or a receiver.
+class BaseStream(Flow, Generic[_U]):
+    """A flow whose units go to turns, or to a greenlet that receives.
 
     The units are bytes, lines or messages; the classes above say which.
     """
 
-    __slots__ = (
-        "_conversation",
-        "_draining",
-        "_eof",
-        "_error",
-        "_framer",
-        "_inbox",
-        "_introduction",
-        "_outbox",
-        "_paused",
-        "_receiver",
-        "_server",
-        "_transport",
-        "_turns",
-        "_use_clock",
-    )
-
-    def __init__(
-        self,
-        address: str | Address | StreamTransport | None,
-        *,
-        connect_timeout: float = limits.CONNECT_TIMEOUT,
-        clock: Clock = SYSTEM_CLOCK,
-        name: str = "",
-        priority: int = limits.DEFAULT_PRIORITY,
-        keep_running: bool = True,
-    ) -> None:
-        super().__init__(name=name, priority=priority, keep_running=keep_running)
-        self._turns = Turns.current()
-        self._use_clock = clock
-        self._transport: StreamTransport | None = None
-        self._outbox: Outbox | None = None
-        self._framer: Framer | None = None
-        self._inbox = Inbox()
-        self._paused = True  # whether the transport is not being read
-        self._eof = False
-        self._draining = False
-        self._error: NetworkError | None = None
-        self._receiver: greenlet | None = None
-        self._conversation: Callable[[Any], object] | None = None
-        self._server: Any = None
-        self._introduction: Alarm | bool | None = True  # True: the first unit has come
-        if isinstance(address, (str, Address)):
-            self.open(dial(Address.parse(address), connect_timeout, clock=clock))
-        elif address is not None:
-            self.open(address)
-
-    # --- for the layers above ---------------------------------------------------------------------
-
-    def make_framer(self) -> Framer:
-        """Returns the framer that cuts this layer's units."""
-        raise NotImplementedError
+    __slots__ = ()
 
     def process_unit(self, unit: Any) -> None:
         """Handles one unit in a turn; what the user's code raises is dealt with there."""
@@ -109,115 +36,8 @@ class BaseStream(Connection, Generic[_U]):
         """Makes of a unit in the inbox what ``receive`` returns; ``None`` drops it."""
         return unit
 
-    def take_units(self, units: list[Any]) -> list[Any]:
-        """Called in the hub with what has come; returns what goes into the inbox."""
-        return units
-
     def incomplete(self, rest: bytes) -> None:
         """Called in a turn with what the peer has sent of a unit that it did not complete."""
-
-    def has_ended(self) -> None:
-        """Called when the connection has given everything back."""
-        if self._server is not None:
-            self._server.peer_ended(self)
-
-    # --- opening ----------------------------------------------------------------------------------
-
-    def open(self, transport: StreamTransport) -> None:
-        """Takes a connected transport; what it brings is read once somebody asks for it."""
-        self._transport = transport
-        self._framer = self.make_framer()
-        self._eof = False
-        self._error = None
-        self._outbox = Outbox(
-            transport, self._turns, self._sending_broke, self._emptied, clock=self._use_clock
-        )
-
-    def attach(self, communicator: Owner) -> None:
-        """Called by the communicator."""
-        self._use_clock = communicator.clock
-        super().attach(communicator)
-
-    @property
-    def _clock(self) -> Clock:
-        return self._use_clock
-
-    def _enabled_changed(self, enabled: bool) -> None:
-        if enabled:
-            self._resume_reading()
-        else:
-            self._pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._paused and self._transport is not None and not self._eof:
-            self._paused = False
-            self._transport.watch_read(self._readable)
-
-    def _pause_reading(self) -> None:
-        if not self._paused:
-            self._paused = True
-            if self._transport is not None:
-                self._transport.unwatch_read()
-
-    # --- what users see ---------------------------------------------------------------------------
-
-    @property
-    def address(self) -> str:
-        """The address of the other side, as text."""
-        return "" if self._transport is None else self._transport.peer
-
-    @property
-    def local_address(self) -> str:
-        """The address of this side, as text."""
-        return "" if self._transport is None else self._transport.local
-
-    @property
-    def credentials(self) -> Credentials | None:
-        """Process, user and group of the other side of a Unix socket; else ``None``."""
-        return None if self._transport is None else self._transport.credentials
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether the other side has proved who it is: on a Unix socket the kernel has."""
-        return self.credentials is not None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a transport that has not ended."""
-        return self._transport is not None and not self._closed and not self._eof
-
-    @property
-    def when_full(self) -> WhenFull:
-        """What a send does when too much waits: ``wait``, ``raise`` or ``drop``."""
-        return self.outbox.when_full
-
-    @when_full.setter
-    def when_full(self, when_full: WhenFull) -> None:
-        if when_full not in ("wait", "raise", "drop"):
-            raise UsageError(f"{when_full!r}: 'wait', 'raise' or 'drop' was expected")
-        self.outbox.when_full = when_full
-
-    @property
-    def outbox(self) -> Outbox:
-        """What is to leave; raises :class:`ClosedError` when there is no connection."""
-        if self._outbox is None:
-            raise ClosedError(f"{self.name} is not connected")
-        return self._outbox
-
-    def write(self, data: bytes) -> None:
-        """Sends bytes. Blocks the calling greenlet while too much waits for the peer.
-
-        Raises:
-            ConnectionLostError: The connection broke.
-            ClosedError: This side has closed it.
-            QueueFullError: Too much waits, and the caller is the hub or wants no wait.
-        """
-        self._turns.check()
-        self.outbox.write(data)
-
-    def _state(self) -> str:
-        state = super()._state()
-        return f"{state} {self.address}" if self._transport is not None else state
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -283,112 +103,6 @@ class BaseStream(Connection, Generic[_U]):
             self._resume_reading()
         return unit
 
-    def end_error(self) -> EdgeventError:
-        """Makes the error for a call that comes after the end."""
-        error = self._error
-        if error is not None:
-            return type(error)(error.args[0], error.errno)
-        if self._closed and not self._eof:
-            return ClosedError(f"{self.name} is closed")
-        return ConnectionLostError(f"{self.name}: the peer has ended the connection")
-
-    # --- in the hub -------------------------------------------------------------------------------
-
-    def _readable(self) -> None:
-        try:
-            transport, framer = self._transport, self._framer
-            if transport is None or framer is None:
-                return
-            try:
-                data = transport.receive(limits.READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.ended(connection_lost(transport.peer, "receiving from", error))
-                return
-            if not data:
-                self.ended(None)
-                return
-            units = framer.feed(data)
-            if units:
-                self._arrived(units, len(data))
-            elif self._introduction is None:
-                self.expect_introduction(self._server.introduction_timeout)
-            if framer.too_long:
-                self.ended(LineTooLongError(f"{self.name}: a line over the limit came"))
-        except BaseException as error:  # gevent would stop the watcher without a word
-            self._turns.failed(error)
-
-    def _arrived(self, units: list[Any], size: int) -> None:
-        if self._introduction is not True:
-            self._introduced()
-        units = self.take_units(units)
-        if not units:
-            return
-        inbox = self._inbox
-        inbox.put(units, size)
-        turns = self._turns
-        if self._receiver is not None:
-            self._hand_over()
-        elif self.ticket == IDLE and self._enabled and self._takes_turns():
-            if turns.is_sole:
-                turns.grant(self)
-            else:
-                turns.event(self)
-        if inbox.is_full:
-            self._pause_reading()
-
-    def _takes_turns(self) -> bool:
-        return self._communicator is not None
-
-    def _hand_over(self) -> None:
-        """Switches to the greenlet that receives."""
-        if self._receiver is not None:
-            self._turns.resume(self._receiver)
-
-    def ended(self, error: NetworkError | None) -> None:
-        """Takes note that nothing more will come; the end itself waits for its turn.
-
-        Args:
-            error: Why; ``None`` when the peer has ended the stream.
-        """
-        if self._eof:
-            return
-        self._eof = True
-        self._error = error
-        self._pause_reading()
-        if self._introduction is not True:
-            self._introduced()
-        if self._receiver is not None:
-            self._turns.loop.run_callback(self._hand_over)
-        self._mark_due(END)
-
-    def _sending_broke(self, error: NetworkError) -> None:
-        if self._closed:
-            self._shut()
-        elif error.errno is None:  # this side gave the peer up, which may never end the stream
-            self.ended(error)
-        # Else what the peer has sent before it went is still read and handled: the end comes from
-        # the read side.
-
-    def _emptied(self) -> None:
-        if self._closed:
-            self._shut()
-        else:
-            self._mark_due(EMPTY)
-
-    def expect_introduction(self, timeout: float) -> None:
-        """Gives the peer so many seconds to complete its first unit."""
-        self._introduction = self._use_clock.call_later(timeout, self._not_introduced, timeout)
-
-    def _introduced(self) -> None:
-        alarm, self._introduction = self._introduction, True
-        if alarm is not None and not isinstance(alarm, bool):
-            alarm.stop()
-
-    def _not_introduced(self, timeout: float) -> None:
-        self.ended(ConnectionLostError(f"{self.name}: no complete line within {timeout:g} s"))
-
     # --- turns ------------------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
@@ -451,20 +165,17 @@ class BaseStream(Connection, Generic[_U]):
     def _end_turn(self) -> None:
         # The end of the stream is looked at after every turn: the inbox first, then what the
         # handlers answered, then the close; so a half-closed peer is still answered.
-        if self._due & END and not self._inbox.left and not self._closed:
-            if not self._sends_still():
-                self._due &= ~END
-                self.finish()
+        if (
+            self._due & END
+            and not self._inbox.left
+            and not self._closed
+            and not self._sends_still()
+        ):
+            self._due &= ~END
+            self.finish()
         self.ticket = IDLE
         if self._takes_turns() and self._enabled and not self._closed and self._is_due():
             self._turns.later(self)
-
-    def _sends_still(self) -> bool:
-        outbox = self._outbox
-        if outbox is None or not outbox.size or outbox.error is not None:
-            return False
-        outbox.flush()
-        return outbox.size > 0
 
     def finish(self) -> None:
         """The end of the stream, in a turn, with all that came before it handled."""
@@ -488,36 +199,3 @@ class BaseStream(Connection, Generic[_U]):
             if self._transport is None or not self._enabled or not self._takes_turns():
                 self.close()
         return self._closed
-
-    def _release(self) -> bool:
-        self._pause_reading()
-        if self._introduction is not True:
-            self._introduced()
-        if self._receiver is not None:
-            self._turns.loop.run_callback(self._hand_over)
-        if self._error is None and self._sends_still():
-            return False  # what was sent before the close leaves first; see _emptied
-        self._shut()
-        return False  # _shut has done the rest
-
-    def cut(self) -> None:
-        """Closes at once; what has not left is lost."""
-        self._closed = True
-        self._stop_alarms()
-        self._pause_reading()
-        self._shut()
-
-    def _shut(self) -> None:
-        transport = self._transport
-        if transport is not None:
-            peer = transport.peer
-            self._transport = None
-            if self._outbox is not None:
-                self._outbox.close()
-            transport.close()
-            if self._error is not None:
-                logger.warning("%s: closed: %s", self.name, self._error)
-            else:
-                logger.debug("%s: closed: %s", self.name, peer)
-        self._leave()
-        self.has_ended()

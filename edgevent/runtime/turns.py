@@ -219,7 +219,7 @@ class Turns:
             self.flush()
 
     def _escaped(self, error: BaseException) -> None:
-        """Hands on what a turn does not keep to itself: SystemExit, KeyboardInterrupt and the like."""
+        """Hands on what a turn does not keep to itself: SystemExit, KeyboardInterrupt ..."""
         self.holding = False
         if self.granted and not self._armed:  # the hub may not come back here for some time
             self._armed = True

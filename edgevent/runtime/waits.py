@@ -14,7 +14,7 @@ class _Reached(BaseException):
     """What is thrown into the greenlet: no ``except Exception`` of a handler takes it."""
 
 
-class deadline:  # noqa: N801 - reads as a statement: with deadline(3.0):
+class deadline:
     """Bounds every wait inside a ``with`` block, whatever it waits for.
 
     Args:

@@ -167,7 +167,9 @@ def _listen_unix(
                 # so there is no moment at which others can connect.
                 if group is not None:
                     os.chown(path, -1, _group_number(address, group))
-                default = limits.UNIX_SOCKET_MODE if group is None else limits.UNIX_GROUP_SOCKET_MODE
+                default = (
+                    limits.UNIX_SOCKET_MODE if group is None else limits.UNIX_GROUP_SOCKET_MODE
+                )
                 os.chmod(path, default if mode is None else mode)
                 sock.listen(backlog)
                 return Listener(sock, path)

@@ -27,7 +27,9 @@ def unix_sockaddr(address: Address) -> str:
         AddressError: The path is longer than the kernel allows (man 7 unix: 108 bytes).
     """
     if address.path_too_long:
-        raise AddressError(f"{str(address)!r}: a Unix socket's path of at most 107 bytes was expected")
+        raise AddressError(
+            f"{str(address)!r}: a Unix socket's path of at most 107 bytes was expected"
+        )
     return "\0" + address.path[1:] if address.is_abstract else address.path
 
 
@@ -49,9 +51,11 @@ def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
         return [Endpoint(socket.AF_UNIX, unix_sockaddr(address))]
     flags = socket.AI_PASSIVE if passive else 0
     arguments = (address.host or None, address.port, 0, socket.SOCK_STREAM, 0)
+    found: list[Any]
     try:
         found = socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = gevent.get_hub().resolver.getaddrinfo(*arguments, flags)
+        resolver: Any = gevent.get_hub().resolver
+        found = resolver.getaddrinfo(*arguments, flags)
     endpoints = [Endpoint(int(family), sockaddr) for family, _, _, _, sockaddr in found]
     return list(dict.fromkeys(endpoints))

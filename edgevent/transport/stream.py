@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from .. import limits
@@ -53,6 +54,9 @@ class SocketTransport(DescriptorTransport):
     """
 
     __slots__ = ("_sock", "_sockaddr", "receive", "transmit")
+
+    receive: Callable[[int], bytes]
+    transmit: Callable[[bytes | memoryview], int]
 
     def __init__(self, sock: socket.SocketType, sockaddr: Any = None) -> None:
         super().__init__(sock.fileno())

@@ -25,8 +25,17 @@ class Name(str, enum.Enum):
     """Names that are members of an enumeration, as some programs keep them."""
 
     ADD = "ADD"
-    first = "first"  # its hash is that of its text
-    SECOND = "second"  # its hash is another
+    first = "first"
+    SECOND = "second"
+
+
+class Hashed(str):
+    """A text with a hash of its own."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return 7
 
 
 class Shouting(str):
@@ -200,6 +209,8 @@ def test_names_from_an_enumeration_are_written_as_their_texts(empty_tables: None
     assert str(Message(Name.ADD, {Name.first: "a;b"})) == 'ADD first="a;b"'
     assert str(message.with_parameters({Name.SECOND: 2})) == "first/ADD first=1;second=2"
     assert str(message.without_parameters("second")) == "first/ADD first=1"
+    assert str(Message("ADD", {Hashed("second"): 2, Hashed("first"): 1})) == "ADD first=1;second=2"
+    assert str(Message("ADD", {Hashed("first"): 1, Hashed("second"): 2})) == "ADD first=1;second=2"
 
 
 def test_the_number_of_parameters_has_a_limit() -> None:

@@ -211,6 +211,7 @@ def count_calls(function: Callable[[], object]) -> int:
 
 
 SMALL, LARGE = 4 * 1024, 64 * 1024
+ENOUGH_TO_REMEMBER = 10  # whatever is kept of a line that comes often is then there
 
 
 @pytest.mark.parametrize(
@@ -225,10 +226,13 @@ SMALL, LARGE = 4 * 1024, 64 * 1024
         lambda size: b'{"command":"HI","parameters":{"v":' + b"7" * size + b"}}",
     ],
 )
-def test_a_longer_value_takes_no_more_steps(make: Callable[[int], bytes]) -> None:
+def test_a_longer_value_takes_no_more_steps(
+    empty_tables: None, make: Callable[[int], bytes]
+) -> None:
     def steps(size: int) -> int:
         line = make(size)
-        bytes(Message.parse(line))  # whatever is remembered of such a line
+        for _ in range(ENOUGH_TO_REMEMBER):
+            Message.parse(line)
         return count_calls(lambda: bytes(Message.parse(line).with_parameters(w=1)))
 
     assert steps(LARGE) == steps(SMALL)
@@ -245,10 +249,13 @@ def test_a_longer_value_takes_no_more_steps(make: Callable[[int], bytes]) -> Non
         lambda size: b'{"command":"HI","parameters":{' + b'"v":"\\n",' * (size // 9) + b'"v":1}}',
     ],
 )
-def test_a_longer_line_takes_more_steps_in_proportion(make: Callable[[int], bytes]) -> None:
+def test_a_longer_line_takes_more_steps_in_proportion(
+    empty_tables: None, make: Callable[[int], bytes]
+) -> None:
     def steps(size: int) -> int:
         line = make(size)
-        Message.parse(line)
+        for _ in range(ENOUGH_TO_REMEMBER):
+            Message.parse(line)
         return count_calls(lambda: Message.parse(line))
 
     assert steps(LARGE) <= (LARGE // SMALL) * steps(SMALL)
@@ -330,7 +337,7 @@ def test_a_hostile_value_of_a_mebibyte_comes_to_an_end(
 @pytest.mark.parametrize("end", [b'"', b""])
 @pytest.mark.parametrize("escape", [b"\\a", b'\\"', b"\\\\"])
 def test_a_quoted_value_takes_memory_in_proportion(escape: bytes, end: bytes) -> None:
-    line = b'HI v="' + escape * (MEBIBYTE // 2) + end
+    line = b'HI v="' + escape * (MEBIBYTE // 8) + end
     tracemalloc.start()
     try:
         made = parse(line)
