@@ -72,6 +72,8 @@ class LineFramer:
         lines = data.split(b"\n")
         tail = lines.pop()
         rest = self._rest
+        if rest is None and not tail and len(data) <= self.max_line_bytes:
+            return lines
         if rest is not None:
             # A bytearray grows in place: a long line that comes in small pieces costs its length,
             # not its square.

@@ -302,7 +302,11 @@ class Message:
             texts[name] = value
         layout = self._layout
         if len(texts) != layout.count:
-            layout = check_layout(texts, MAX_PARAMETERS, header[4])
+            if len(changes) == 1:
+                longer = layout.plus.get(name)
+                layout = longer or layout.extend(name, texts, header[4])
+            else:
+                layout = check_layout(texts, MAX_PARAMETERS, header[4])
         message = _make(header, layout, texts)
         message._plain = plain
         return message

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, Union, cast
 
 from .address import Address
 from .errors import MessageError
+from .limits import MAX_PARAMETERS
 
 Value = Union[
     str,
@@ -36,7 +37,6 @@ Value = Union[
     "os.PathLike[str]",
 ]
 """What may be given as a parameter's value; all of it becomes text (``bytes`` as base64)."""
-
 
 BLANKS: Final = " \t\n\r\v\f"  # the wire's trim is ASCII only; str.strip() would take U+00A0 too
 _NUMBERS: Final = (float, decimal.Decimal)
@@ -61,26 +61,31 @@ class Header(NamedTuple):
 class Layout:
     """The names of a message's parameters, in the order in which they came: checked once."""
 
-    __slots__ = ("count", "form", "index", "names", "pick", "pieces", "uses")
+    __slots__ = ("count", "form", "index", "names", "pick", "pieces", "plus", "uses")
 
     compiled = 0  # of all layouts
 
     def __init__(self, names: tuple[str, ...], command: str) -> None:
         for name in names:
             if not _NAME.fullmatch(name):
-                raise _refuse(
-                    name,
-                    command,
-                    "has a bad name: letters, digits and '_' were expected, no digit first",
-                )
+                why = "has a bad name: letters, digits and '_' were expected, no digit first"
+                raise _refuse(name, command, why)
         ordered = sorted(names)
         self.names = names
         self.count = len(names)
         self.form = ";".join([f"{name}=%s" for name in ordered])
         self.pick = operator.itemgetter(*ordered) if names else None
         self.index = {name: group for group, name in enumerate(names, 1)}
+        self.plus: dict[str, Layout] = {}  # what it becomes with one name more
         self.uses = 0
         self.pieces: Callable[[str], re.Match[str] | None] | None = None
+
+    def extend(self, name: str, texts: Mapping[str, str], command: str) -> Layout:
+        """Returns the layout of ``texts``, which have one name more, at their end."""
+        longer = check_layout(texts, MAX_PARAMETERS, command)
+        if type(name) is str and len(self.plus) < _EXTENSIONS:
+            self.plus[name] = longer
+        return longer
 
     def seen(self, prefix: str, header: Header) -> None:
         """Takes note of a line without quotes and backslashes that had this layout."""
@@ -105,6 +110,7 @@ class Layout:
 # cleared when they are full, so a peer that invents names costs time, never memory.
 _CACHED: Final = 2048
 _CACHED_CHARACTERS: Final = 256
+_CACHED_NAMES: Final = 64
 parsed_headers: dict[str, Header] = {}
 built_headers: dict[tuple[str, str, str, str, str], Header] = {}
 layouts: dict[tuple[str, ...], Layout] = {}
@@ -117,6 +123,7 @@ layouts: dict[tuple[str, ...], Layout] = {}
 _USES_TO_COMPILE: Final = 8
 _COMPILED: Final = 256
 _COMPILED_NAMES: Final = 16
+_EXTENSIONS: Final = 8
 NO_LAYOUT: Final = Layout((), "")
 known_lines: dict[str, tuple[Header, Layout, Callable[[str], re.Match[str] | None]]] = {}
 
@@ -190,7 +197,7 @@ def find_layout(names: tuple[str, ...], command: str) -> Layout:
     layout = layouts.get(names)
     if layout is None:
         layout = Layout(names, command)
-        if sum(map(len, names)) <= 4 * _CACHED_CHARACTERS:
+        if len(names) <= _CACHED_NAMES and sum(map(len, names)) <= 4 * _CACHED_CHARACTERS:
             if len(layouts) >= _CACHED:
                 compiled = [(key, kept) for key, kept in layouts.items() if kept.pieces]
                 layouts.clear()
@@ -235,12 +242,8 @@ def to_text(value: object, name: str, command: str) -> str:
         text = path
     else:
         kind = "not finite" if isinstance(value, _NUMBERS) else f"a {type(value).__name__}"
-        raise _refuse(
-            name,
-            command,
-            f"is {kind} and cannot be sent as text; str, int, float, bool, bytes, an address or a"
-            " path was expected",
-        )
+        expected = "str, int, float, bool, bytes, an address or a path was expected"
+        raise _refuse(name, command, f"is {kind} and cannot be sent as text; {expected}")
     if "\0" in text or not text.isascii():
         text = check_text(text, name, command)
     return text

@@ -166,10 +166,12 @@ class Client(MessageConnection):
         After a loss, a client with ``wait=True`` dials anew first, within ``timeout``. An
         idempotent request is sent again, over a new connection, when it is lost before its answer.
         """
+        if not (idempotent or (self._eof and self._wait)):
+            return super().request(message, reply, timeout, serial=serial)
         end = self._use_clock.now() + timeout
         while True:
             left = max(end - self._use_clock.now(), 0.0)
-            if self._eof and not self._closed and (self._wait or idempotent):
+            if self._eof and not self._closed:
                 self._reopen(min(left, self.connect_timeout))
                 left = max(end - self._use_clock.now(), 0.0)
             try:
@@ -194,7 +196,7 @@ class Client(MessageConnection):
     def take_units(self, units: list[Any]) -> list[Any]:
         """Without a dispatcher, answers HELP and ALIVE at once."""
         units = super().take_units(units)
-        if self._takes_turns():
+        if not units or self._takes_turns():
             return units
         left: list[Any] = []
         for unit in units:

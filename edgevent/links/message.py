@@ -169,10 +169,9 @@ class MessageConnection(BaseStream[Message]):
             if number is None:
                 number = next_serial()
                 message = message.with_parameters({"serial": number})
-        table = self._requests
-        if table is None:
-            table = self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
-        self.check_answerable()
+        table = self._requests or self._open_table()
+        if self._transport is None or self._eof or self._closed:
+            self.check_answerable()
         request = table.add(message, replies, number, timeout)
         if self._paused:
             self._resume_reading()
@@ -183,10 +182,13 @@ class MessageConnection(BaseStream[Message]):
             raise
         return request
 
+    def _open_table(self) -> RequestTable:
+        self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
+        return self._requests
+
     def check_answerable(self) -> None:
-        """Raises when no answer can come: a peer that has ended its side may still be sent to."""
-        if self._eof or self._closed:
-            raise self.end_error()
+        """Raises because no answer can come: a peer that has ended its side can still be sent to."""
+        raise self.end_error()
 
     def send_request(self, message: Message) -> None:
         """Sends a request; it is lost with an error of its own, not as a message."""
@@ -196,10 +198,7 @@ class MessageConnection(BaseStream[Message]):
         """Waits for the answer to what :meth:`ask` has sent."""
         table = self._requests
         assert table is not None
-        try:
-            return table.wait(request)
-        finally:
-            table.remove(request)
+        return table.wait(request)
 
     def dispatch(self, message: Message) -> None:
         """Hands a message on, as if nobody had received it; what its handler raises is answered."""
@@ -253,13 +252,14 @@ class MessageConnection(BaseStream[Message]):
         if table is None:
             return units
         left: list[Any] = []
+        parse, take = Message.parse, table.take
         for unit in units:
             try:
-                message = Message.parse(unit)
+                message = parse(unit)
             except MessageError:
                 left.append(unit)  # its turn says what is wrong with it
             else:
-                if not table.take(message):
+                if not take(message):
                     left.append(message)
         return left
 
@@ -319,7 +319,7 @@ class MessageConnection(BaseStream[Message]):
         self._lose_requests()
 
     def _lose_requests(self) -> None:
-        if self._requests is not None and len(self._requests):
+        if self._requests is not None and self._requests.count:
             self._requests.lose(self.end_error())
 
     def has_ended(self) -> None:

@@ -61,13 +61,13 @@ class Request:
 
     def __init__(
         self,
-        message: Message,
+        command: str,
         replies: frozenset[str],
         serial: str,
         timeout: float,
         deadline: float,
     ) -> None:
-        self.command = message.command
+        self.command = command
         self.replies = replies
         self.serial = serial
         self.timeout = timeout
@@ -101,10 +101,13 @@ def _remote_error(answer: Message, command: str) -> RemoteError:
     return InvalidMessageError(f"{command} was refused by the peer: {why}", command=command)
 
 
+_NONE: Final[frozenset[str]] = frozenset()
+
+
 def reply_set(reply: str | Iterable[str] | None) -> frozenset[str]:
     """Turns what ``reply=`` may be into a set of commands."""
     if reply is None:
-        return frozenset()
+        return _NONE
     return frozenset((reply,) if isinstance(reply, str) else reply)
 
 
@@ -129,7 +132,9 @@ class RequestTable:
         self._alarm_at = 0.0
         self.late = 0  # answers that came when nobody waited any more
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many requests are open."""
         return len(self._open)
 
     def add(
@@ -154,8 +159,7 @@ class RequestTable:
         else:
             key = serial
         deadline = self._clock.now() + timeout
-        request = Request(message, replies, key, timeout, deadline)
-        self._open[key] = request
+        request = self._open[key] = Request(message.command, replies, key, timeout, deadline)
         if self._alarm is None or deadline < self._alarm_at:
             self._arm(deadline, timeout)
         return request
@@ -167,12 +171,18 @@ class RequestTable:
     def wait(self, request: Request) -> Message:
         """Parks the calling greenlet until the answer is there; returns it or raises."""
         if request.answer is None:
-            request.waiting = self._turns.check_wait()
+            turns = self._turns
+            switch = turns.hub.switch
             try:
+                request.waiting = turns.check_wait()
                 while request.answer is None:
-                    self._turns.hub.switch()
+                    switch()
             finally:
                 request.waiting = None
+                self._open.pop(request.serial, None)
+        answer = request.answer
+        if isinstance(answer, Message) and answer.command not in _ERRORS:
+            return answer
         return request.result()
 
     # --- in the hub -------------------------------------------------------------------------------

@@ -25,13 +25,11 @@ class Clock:
 
     __slots__ = ()
 
-    def now(self) -> float:
-        """The monotonic time, in seconds from some start."""
-        return time.monotonic()
+    now: Callable[[], float] = staticmethod(time.monotonic)
+    """Returns the monotonic time, in seconds from some start."""
 
-    def date(self) -> float:
-        """The date, in seconds since 1970."""
-        return time.time()
+    date: Callable[[], float] = staticmethod(time.time)
+    """Returns the date, in seconds since 1970."""
 
     def call_later(self, delay: float, callback: Callable[..., Any], *arguments: Any) -> Alarm:
         """Has the hub call ``callback(*arguments)`` once, after ``delay`` seconds.

@@ -27,7 +27,7 @@ def dial(
 ) -> StreamTransport:
     """Connects, and returns the transport. Blocks the calling greenlet.
 
-    All addresses of a name are tried in turn, with an equal share each of the time that is left.
+    All addresses of a name are tried in turn, each with an equal share of the time that is left.
 
     Args:
         timeout: The limit in seconds, over the look-up and all addresses.
@@ -37,30 +37,35 @@ def dial(
         ConnectTimeoutError: The limit was reached.
         AddressError: The address is of no stream socket.
     """
+    Turns.current().check_wait()
     end = clock.now() + timeout
     try:
-        endpoints = resolve(address)
+        endpoints = resolve(address, timeout, clock=clock)
+    except TimeoutError as error:
+        raise ConnectTimeoutError(f"{address}: {error.strerror}", error.errno) from error
     except OSError as error:
         raise ConnectError(f"{address}: {error.strerror or error}", error.errno) from error
-    failure: ConnectError | None = None
+    failure: OSError | None = None
     for index, endpoint in enumerate(endpoints):
         left = end - clock.now()
-        if left <= 0.0:
+        if left <= 0.0 and index:
             break
         try:
-            return _connect(address, endpoint, left / (len(endpoints) - index), clock)
-        except ConnectError as error:
+            return _connect(endpoint, left / (len(endpoints) - index), clock)
+        except OSError as error:
             failure = error
-    raise failure or ConnectTimeoutError(f"{address}: no connection within {timeout:g} s")
+    if failure is None or failure.errno == errno.ETIMEDOUT:
+        raise ConnectTimeoutError(
+            f"{address}: no connection within {timeout:g} s", errno.ETIMEDOUT
+        ) from failure
+    raise ConnectError(f"{address}: {failure.strerror}", failure.errno) from failure
 
 
-def _connect(address: Address, endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTransport:
+def _connect(endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTransport:
+    """Connects to one endpoint; raises what the system calls say."""
     end = clock.now() + timeout
     kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    try:
-        sock = socket.SocketType(endpoint.family, kind)
-    except OSError as error:
-        raise ConnectError(f"{address}: {error.strerror}", error.errno) from error
+    sock = socket.SocketType(endpoint.family, kind)
     try:
         set_stream_options(sock)
         code = _start(sock, endpoint, end, clock)
@@ -68,15 +73,11 @@ def _connect(address: Address, endpoint: Endpoint, timeout: float, clock: Clock)
             code = _finish(sock, end - clock.now(), clock)
         if code == 0 and _is_to_itself(sock):
             code = errno.ECONNREFUSED
-        if code == errno.ETIMEDOUT:
-            raise ConnectTimeoutError(f"{address}: no connection within {timeout:g} s", code)
         if code:
-            raise ConnectError(f"{address}: {os.strerror(code)}", code)
+            raise OSError(code, os.strerror(code))
         return SocketTransport(sock)
-    except BaseException as error:
+    except BaseException:
         sock.close()
-        if isinstance(error, OSError) and not isinstance(error, ConnectError):
-            raise ConnectError(f"{address}: {error.strerror}", error.errno) from error
         raise
 
 

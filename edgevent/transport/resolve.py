@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, NamedTuple
 
 import gevent
 
 from ..address import Address
-from ..errors import AddressError
+from ..errors import AddressError, DeadlineError
+from ..limits import CONNECT_TIMEOUT
+from ..runtime.clock import SYSTEM_CLOCK, Clock
+from ..runtime.turns import Turns
+from ..runtime.waits import deadline
 
 Family = int
 
@@ -33,17 +38,24 @@ def unix_sockaddr(address: Address) -> str:
     return "\0" + address.path[1:] if address.is_abstract else address.path
 
 
-def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
+def resolve(
+    address: Address,
+    timeout: float = CONNECT_TIMEOUT,
+    *,
+    passive: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
+) -> list[Endpoint]:
     """Returns all socket addresses of a stream address, in the order of preference.
 
     May switch greenlets when the host is a name.
 
     Args:
+        timeout: The limit of a look-up in seconds. A resolver that hangs goes on in its thread.
         passive: For listening: an empty host means all addresses.
 
     Raises:
         AddressError: The address is of no stream socket, or its path is too long.
-        OSError: The name cannot be resolved.
+        OSError: The name cannot be resolved, or not in time (``ETIMEDOUT``).
     """
     if address.scheme not in ("tcp", "unix"):
         raise AddressError(f"{str(address)!r}: an address of scheme tcp or unix was expected")
@@ -55,7 +67,18 @@ def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     try:
         found = socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
-        resolver: Any = gevent.get_hub().resolver
-        found = resolver.getaddrinfo(*arguments, flags)
+        found = _look_up(arguments, flags, timeout, clock)
     endpoints = [Endpoint(int(family), sockaddr) for family, _, _, _, sockaddr in found]
     return list(dict.fromkeys(endpoints))
+
+
+def _look_up(arguments: tuple[Any, ...], flags: int, timeout: float, clock: Clock) -> list[Any]:
+    Turns.current().check_wait()
+    resolver: Any = gevent.get_hub().resolver
+    try:
+        with deadline(timeout, clock=clock):
+            found: list[Any] = resolver.getaddrinfo(*arguments, flags)
+            return found
+    except DeadlineError:
+        text = f"the name was not resolved within {timeout:g} s"
+        raise TimeoutError(errno.ETIMEDOUT, text) from None

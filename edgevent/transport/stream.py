@@ -11,7 +11,9 @@ from typing import Any
 from .. import limits
 from .base import Credentials, DescriptorTransport
 
-_UCRED = struct.Struct("3i")  # man 7 unix, SO_PEERCRED: struct ucred
+_UCRED = struct.Struct("iII")  # man 7 unix, SO_PEERCRED: struct ucred
+_SO_PEERGROUPS = 59  # Linux 4.13, asm-generic/socket.h; Python has no name for it
+_GROUP_BYTES = 1024  # the most that Python's getsockopt takes: 256 groups
 
 
 def show_sockaddr(family: int, sockaddr: Any) -> str:
@@ -24,6 +26,13 @@ def show_sockaddr(family: int, sockaddr: Any) -> str:
         name = sockaddr.decode("utf-8", "surrogateescape")
         return f"unix:@{name[1:]}" if name.startswith("\0") else f"unix:{name}"
     return f"unix:{sockaddr}" if sockaddr else "unix:"
+
+
+def _printable(text: str) -> str:
+    # A peer may bind its end of a Unix socket to any name, and the name goes into log lines.
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_loopback(sockaddr: Any) -> bool:
@@ -59,9 +68,9 @@ class SocketTransport(DescriptorTransport):
     transmit: Callable[[bytes | memoryview], int]
 
     def __init__(self, sock: socket.SocketType, sockaddr: Any = None) -> None:
-        super().__init__(sock.fileno())
-        self._sock = sock
         self._sockaddr = sock.getpeername() if sockaddr is None else sockaddr
+        self._sock = sock
+        super().__init__(sock.fileno())
         self.receive = sock.recv
         self.transmit = sock.send
 
@@ -75,7 +84,7 @@ class SocketTransport(DescriptorTransport):
         if self._sock.family == socket.AF_UNIX and not self._sockaddr:
             found = self.credentials
             return f"unix:pid {found.pid}" if found else "unix:"
-        return show_sockaddr(self._sock.family, self._sockaddr)
+        return _printable(show_sockaddr(self._sock.family, self._sockaddr))
 
     @property
     def local(self) -> str:
@@ -96,6 +105,22 @@ class SocketTransport(DescriptorTransport):
             return None
         data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         return Credentials(*_UCRED.unpack(data))
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """The groups of the other side of a Unix socket that is open, as when it connected.
+
+        The group of :attr:`credentials` is among them; for a process of more than 256 groups it is
+        the only one.
+        """
+        found = self.credentials
+        if found is None:
+            return frozenset()
+        try:
+            data = self._sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
+        except OSError:
+            data = b""  # too many, or an older kernel
+        return frozenset((found.gid, *struct.unpack(f"{len(data) // 4}I", data)))
 
     def shutdown_write(self) -> None:
         """Sends the end of the stream, unless the connection is gone already."""

@@ -475,7 +475,10 @@ def test_a_line_with_many_names_or_a_long_beginning_is_read_in_full_each_time(
     assert all(len(text) <= 256 for text in (*wire.parsed_headers, *wire.built_headers))
 
 
-def test_very_long_names_are_not_remembered(empty_tables: None) -> None:
+def test_very_many_and_very_long_names_are_not_remembered(empty_tables: None) -> None:
+    assert (
+        len(read_often("HI " + ";".join([f"p{number}=" for number in range(65)])).parameters) == 65
+    )
     assert read_often(f"HI {'n' * 2000}=1").parameters == {"n" * 2000: "1"}
     assert wire.layouts == {}
 
@@ -531,6 +534,14 @@ def test_only_so_many_expressions_are_ever_compiled(empty_tables: None) -> None:
     assert wire.Layout.compiled == 256
     assert "ADD a" in wire.known_lines
     assert sum(layout.pieces is not None for layout in wire.layouts.values()) == 256
+
+
+def test_a_flood_of_added_names_leaves_the_tables_bounded(empty_tables: None) -> None:
+    message = Message("HI", {"v": 1})
+    for number in range(FLOOD):
+        message.with_parameters({f"n{number}": 1})
+        assert max(sizes()) <= TABLE
+    assert len(message._layout.plus) <= 8
 
 
 def test_a_flood_of_built_messages_leaves_the_tables_bounded(empty_tables: None) -> None:
@@ -693,6 +704,17 @@ def test_a_changed_value_is_written_as_it_must_be(old: str, new: str) -> None:
         twice = changed.with_parameters(w="3")
         assert bytes(twice) == bytes(Message("HI", {"v": new, "w": "3"}))
         assert Message.parse(bytes(changed))["v"] == new
+
+
+@pytest.mark.parametrize("kind", [str, Hashed])
+def test_a_parameter_is_added_to_the_same_message_again_and_again(kind: type[str]) -> None:
+    message = Message("HI", {"v": "1"})
+    for number in range(20):
+        assert str(message.with_parameters({kind("w"): number})) == f"HI v=1;w={number}"
+        other = f"a{number}"
+        assert str(message.with_parameters({kind(other): "x;"})) == f'HI {other}="x;";v=1'
+    with pytest.raises(MessageError, match="has a bad name"):
+        message.with_parameters({kind("a b"): 1})
 
 
 def test_parameters_are_left_out_in_a_new_message() -> None:

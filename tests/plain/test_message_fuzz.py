@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from counted_calls import count_calls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,23 +192,6 @@ def test_any_line_gives_a_message_or_a_message_error(line: bytes | str) -> None:
 
 # --- cost -----------------------------------------------------------------------------------------
 
-
-def count_calls(function: Callable[[], object]) -> int:
-    """The number of calls, of Python functions and of built-in ones, that a function leads to."""
-    calls = 0
-
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls
-
-
 SMALL, LARGE = 4 * 1024, 64 * 1024
 ENOUGH_TO_REMEMBER = 10  # whatever is kept of a line that comes often is then there
 
@@ -231,9 +213,13 @@ def test_a_longer_value_takes_no_more_steps(
 ) -> None:
     def steps(size: int) -> int:
         line = make(size)
+
+        def work() -> bytes:
+            return bytes(Message.parse(line).with_parameters(w=1))
+
         for _ in range(ENOUGH_TO_REMEMBER):
-            Message.parse(line)
-        return count_calls(lambda: bytes(Message.parse(line).with_parameters(w=1)))
+            work()
+        return count_calls(work)
 
     assert steps(LARGE) == steps(SMALL)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_calls import count_calls
 from recording_peer import RecordingPeer
 
 from edgevent.answers import answer_failure
@@ -624,22 +624,6 @@ def test_answers_are_sent_while_traced_too(dispatcher: Dispatcher) -> None:
 
 
 # --- cost and bounds ------------------------------------------------------------------------------
-
-
-def count_calls(function: Callable[[], object]) -> int:
-    """The number of calls, of Python functions and of built-in ones, that a function leads to."""
-    calls = 0
-
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 def test_a_dispatch_takes_no_more_steps_among_many_exact_entries(peer: RecordingPeer) -> None:
