@@ -45,6 +45,9 @@ class _Call:
     def name(self) -> str:
         return f"call_threadsafe({getattr(self.function, '__qualname__', self.function)})"
 
+    def run_unit(self, unit: Any) -> None:
+        raise NotImplementedError
+
     def run_turn(self) -> None:
         try:
             self.function(*self.arguments)

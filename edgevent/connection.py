@@ -308,6 +308,10 @@ class Connection:
         finally:
             self._end_turn()
 
+    def run_unit(self, unit: Any) -> None:
+        """Connections without units never get here."""
+        raise NotImplementedError
+
     def _work(self) -> None:
         if self._due & (_TIMEOUT | _DATE):
             self._due &= ~(_TIMEOUT | _DATE)

@@ -80,7 +80,7 @@ class Layout:
         self.uses = 0
         self.pieces: Callable[[str], re.Match[str] | None] | None = None
 
-    def extend(self, name: str, texts: Mapping[str, str], command: str) -> Layout:
+    def extend(self, name: str, texts: dict[str, str], command: str) -> Layout:
         """Returns the layout of ``texts``, which have one name more, at their end."""
         longer = check_layout(texts, MAX_PARAMETERS, command)
         if type(name) is str and len(self.plus) < _EXTENSIONS:

@@ -68,6 +68,7 @@ class Client(MessageConnection):
         self._runner: greenlet | None = None
         self.connect_timeout = connect_timeout
         super().__init__(None, dispatcher, clock=clock, **settings)
+        self._filters = True
         self._connect(connect_timeout)
 
     # --- what users see ---------------------------------------------------------------------------
@@ -152,30 +153,23 @@ class Client(MessageConnection):
                     raise
                 wait(self._turns, self._use_clock, pause)
 
-    def request(
+    def request_again(
         self,
         message: Message,
-        reply: str | Iterable[str] | None = None,
-        timeout: float = limits.REQUEST_TIMEOUT,
-        *,
-        serial: bool = True,
-        idempotent: bool = False,
+        reply: str | Iterable[str] | None,
+        timeout: float,
+        serial: bool,
+        idempotent: bool,
     ) -> Message:
-        """Asks, as :meth:`MessageConnection.request` does.
-
-        After a loss, a client with ``wait=True`` dials anew first, within ``timeout``. An
-        idempotent request is sent again, over a new connection, when it is lost before its answer.
-        """
-        if not (idempotent or (self._eof and self._wait)):
-            return super().request(message, reply, timeout, serial=serial)
+        """Dials anew after a loss, with ``wait=True`` or for an idempotent request."""
         end = self._use_clock.now() + timeout
         while True:
             left = max(end - self._use_clock.now(), 0.0)
-            if self._eof and not self._closed:
+            if self._eof and not self._closed and (self._wait or idempotent):
                 self._reopen(min(left, self.connect_timeout))
                 left = max(end - self._use_clock.now(), 0.0)
             try:
-                return super().request(message, reply, left, serial=serial)
+                return super().request_again(message, reply, left, serial, idempotent)
             except ConnectionLostError:
                 if not idempotent or self._closed or self._use_clock.now() >= end:
                     raise
@@ -195,7 +189,8 @@ class Client(MessageConnection):
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Without a dispatcher, answers HELP and ALIVE at once."""
-        units = super().take_units(units)
+        if self._requests is not None:
+            units = super().take_units(units)
         if not units or self._takes_turns():
             return units
         left: list[Any] = []

@@ -47,6 +47,7 @@ class Flow(Connection):
         "_draining",
         "_eof",
         "_error",
+        "_filters",
         "_framer",
         "_inbox",
         "_introduction",
@@ -76,6 +77,7 @@ class Flow(Connection):
         self._outbox: Outbox | None = None
         self._framer: Framer | None = None
         self._inbox = Inbox()
+        self._filters = False  # whether take_units has something to do
         self._paused = True  # whether the transport is not being read
         self._eof = False
         self._draining = False
@@ -232,19 +234,22 @@ class Flow(Connection):
     def _arrived(self, units: list[Any], size: int) -> None:
         if self._introduction is not True:
             self._introduced()
-        units = self.take_units(units)
-        if not units:
-            return
-        inbox = self._inbox
-        inbox.put(units, size)
+        if self._filters:
+            units = self.take_units(units)
+            if not units:
+                return
         turns = self._turns
-        if self._receiver is not None:
-            self._hand_over()
-        elif self.ticket == IDLE and self._enabled and self._takes_turns():
-            if turns.is_sole:
-                turns.grant(self)
-            else:
-                turns.event(self)
+        inbox = self._inbox
+        if self._receiver is None and self.ticket == IDLE and self._enabled and self._takes_turns():
+            if len(units) == 1 and not inbox.left and not self._due and turns.is_sole:
+                turns.grant(self, units[0])
+                return
+            inbox.put(units, size)
+            turns.event(self)
+        else:
+            inbox.put(units, size)
+            if self._receiver is not None:
+                self._hand_over()
         if inbox.is_full:
             self._pause_reading()
 

@@ -118,18 +118,20 @@ class MessageConnection(BaseStream[Message]):
         turns = self._turns
         if turns.thread != get_ident() or turns.forked:
             turns.check()
+        line = self.encode(message, json)
+        outbox = self._outbox or self.outbox
+        outbox.write(line)
+
+    def encode(self, message: Message, json: bool = False) -> bytes:
+        """Returns the line that stands for a message, newline included; errors as in ``send``."""
         line = message.to_json().encode("utf-8", "surrogateescape") if json else bytes(message)
         if len(line) > self.max_line_bytes:
-            self.refuse_to_send(message, len(line))
-        outbox = self._outbox or self.outbox
-        outbox.write(line + b"\n")
-
-    def refuse_to_send(self, message: Message, size: int) -> None:
-        """Raises the error for a line over the limit."""
-        raise MessageError(
-            f"{message.command}: a line of {size} bytes is over the limit of {self.max_line_bytes}",
-            command=message.command,
-        )
+            raise MessageError(
+                f"{message.command}: a line of {len(line)} bytes is over the limit of"
+                f" {self.max_line_bytes}",
+                command=message.command,
+            )
+        return line + b"\n"
 
     def request(
         self,
@@ -156,8 +158,21 @@ class MessageConnection(BaseStream[Message]):
             RemoteError: The peer failed; ``id`` finds the traceback in its log.
             ConnectionLostError: The connection ended before the answer came.
         """
-        opened = self.ask(message, reply_set(reply), timeout, serial)
-        return self.answer(opened)
+        if idempotent or self._eof:
+            return self.request_again(message, reply, timeout, serial, idempotent)
+        request = self.ask(message, reply_set(reply), timeout, serial)
+        return self.answer(request)
+
+    def request_again(
+        self,
+        message: Message,
+        reply: str | Iterable[str] | None,
+        timeout: float,
+        serial: bool,
+        idempotent: bool,
+    ) -> Message:
+        """Asks over a connection that may have to be made anew; this kind cannot make one."""
+        return self.answer(self.ask(message, reply_set(reply), timeout, serial))
 
     def ask(
         self, message: Message, replies: frozenset[str], timeout: float, serial: bool
@@ -176,7 +191,7 @@ class MessageConnection(BaseStream[Message]):
         if self._paused:
             self._resume_reading()
         try:
-            self.send_request(message)
+            self.send(message)
         except BaseException:
             table.remove(request)
             raise
@@ -184,21 +199,17 @@ class MessageConnection(BaseStream[Message]):
 
     def _open_table(self) -> RequestTable:
         self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
+        self._filters = True
         return self._requests
 
     def check_answerable(self) -> None:
         """Raises because no answer can come: a peer that has ended its side can still be sent to."""
         raise self.end_error()
 
-    def send_request(self, message: Message) -> None:
-        """Sends a request; it is lost with an error of its own, not as a message."""
-        self.send(message)
-
     def answer(self, request: Request) -> Message:
         """Waits for the answer to what :meth:`ask` has sent."""
-        table = self._requests
-        assert table is not None
-        return table.wait(request)
+        assert self._requests is not None
+        return self._requests.wait(request)
 
     def dispatch(self, message: Message) -> None:
         """Hands a message on, as if nobody had received it; what its handler raises is answered."""
@@ -265,12 +276,19 @@ class MessageConnection(BaseStream[Message]):
 
     def process_unit(self, unit: Any) -> None:
         """Parses and dispatches one line."""
-        message = self.unpack(unit)
-        if message is not None:
-            communicator = self._communicator
-            if communicator is not None and communicator.traces:
-                logger.debug("%s: received %r", self.name, message)
-            self.dispatch(message)
+        if unit.__class__ is bytes:
+            try:
+                message = Message.parse(unit)
+            except MessageError as error:
+                self._refuse_line(unit, error)
+                return
+        else:
+            message = unit
+        communicator = self._communicator
+        if communicator is not None and communicator.traces:
+            logger.debug("%s: received %r", self.name, message)
+        self.dispatch(message)
+        self._handling = None  # an idle connection holds no message
 
     def unpack(self, unit: Any) -> Message | None:
         """Parses a line that was not parsed in the hub."""
@@ -280,11 +298,12 @@ class MessageConnection(BaseStream[Message]):
         try:
             return Message.parse(unit)
         except MessageError as error:
-            if unit.strip():
-                self._refuse_line(unit, error)
+            self._refuse_line(unit, error)
             return None
 
     def _refuse_line(self, line: bytes, error: MessageError) -> None:
+        if not line.strip():
+            return  # empty lines are ignored
         shown = ascii(line[: limits.LOGGED_LINE_BYTES])[2:-1]
         logger.warning("%s: dropped a malformed line: %s: %s", self.name, error, shown)
         now = self._use_clock.now()
@@ -308,10 +327,6 @@ class MessageConnection(BaseStream[Message]):
             answer_failure(message, self, error, identifier)
         except NetworkError as lost:
             logger.debug("%s: the answer could not be sent: %s", self.name, lost)
-
-    def _end_turn(self) -> None:
-        self._handling = None
-        super()._end_turn()
 
     def ended(self, error: NetworkError | None) -> None:
         """Ends the open requests too: nothing can answer them any more."""

@@ -59,6 +59,7 @@ class PermanentConnection(MessageConnection):
     """
 
     __slots__ = (
+        "_asking",
         "_attempt_alarm",
         "_backoff",
         "_callbacks",
@@ -103,6 +104,7 @@ class PermanentConnection(MessageConnection):
         self._kept: deque[Message] = deque()
         self._kept_bytes = 0
         self._record = Record()
+        self._asking = False  # whether what is sent next is a request
         self._ready = False
         self._done = False
         self._up_since: float | None = None
@@ -164,16 +166,18 @@ class PermanentConnection(MessageConnection):
         self._turns.check()
         if self._closed:
             raise self._is_down()
-        size = len(bytes(message)) + 1
-        if size > self.max_line_bytes + 1:
-            self.refuse_to_send(message, size - 1)
+        line = self.encode(message, json)
         if cache and (self._kept or not self._can_flush()):
-            self._keep(message, size)
+            self._keep(message, len(line))
             return
         if not self.is_connected:
             raise self._is_down()
-        self._record.add(message, size, cache)
-        super().send(message, json=json)
+        if self._asking:
+            self._asking = False
+            self._record.skip(len(line))  # when a request is lost, its caller knows
+        else:
+            self._record.add(message, len(line), cache)
+        self.outbox.write(line)
 
     def _keep(self, message: Message, size: int) -> None:
         if len(self._kept) >= self.max_kept or self._kept_bytes + size > self.max_kept_bytes:
@@ -203,31 +207,23 @@ class PermanentConnection(MessageConnection):
                 if current in self._waiters:
                     self._waiters.remove(current)
 
-    def request(
+    def request_again(
         self,
         message: Message,
-        reply: str | Iterable[str] | None = None,
-        timeout: float = limits.REQUEST_TIMEOUT,
-        *,
-        serial: bool = True,
-        idempotent: bool = False,
+        reply: str | Iterable[str] | None,
+        timeout: float,
+        serial: bool,
+        idempotent: bool,
     ) -> Message:
-        """Asks, as :meth:`MessageConnection.request` does.
-
-        An idempotent request waits for the link, and is sent again over the next one when the link
-        is lost before its answer, all within ``timeout``.
-
-        Raises:
-            NotConnectedError: The link is down.
-        """
+        """Waits for the link, and asks again over the next one, if the request is idempotent."""
         if not idempotent:
-            return super().request(message, reply, timeout, serial=serial)
+            return super().request_again(message, reply, timeout, serial, False)
         end = self._use_clock.now() + timeout
         while True:
             self.wait_until_up(end - self._use_clock.now())
             left = max(end - self._use_clock.now(), 0.0)
             try:
-                return super().request(message, reply, left, serial=serial)
+                return super().request_again(message, reply, left, serial, False)
             except ConnectionLostError as error:
                 logger.info("%s: %s is asked again: %s", self.name, message.command, error)
 
@@ -236,7 +232,11 @@ class PermanentConnection(MessageConnection):
     ) -> Request:
         """Sends a request; its answer shows that all that was sent before it has arrived."""
         position = self._record.position
-        request = super().ask(message, replies, timeout, serial)
+        self._asking = True
+        try:
+            request = super().ask(message, replies, timeout, serial)
+        finally:
+            self._asking = False
         request.position = position
         return request
 
@@ -252,11 +252,6 @@ class PermanentConnection(MessageConnection):
         """Raises when the link is down."""
         if self._closed or not self.is_connected:
             raise self._is_down()
-
-    def send_request(self, message: Message) -> None:
-        """Sends a request; when it is lost, its caller knows."""
-        self._record.skip(len(bytes(message)) + 1)
-        super().send(message)
 
     def _is_down(self) -> NetworkError:
         if self._closed:
@@ -365,7 +360,7 @@ class PermanentConnection(MessageConnection):
                 size = len(bytes(message)) + 1
                 self._kept_bytes -= size
                 self._record.add(message, size, True)  # from where a loss brings it back
-                super().send(message)
+                self.outbox.write(self.encode(message))
         except EdgeventError as error:
             logger.info("%s: kept messages stay: %s", self.name, error)
         self._catch_done()

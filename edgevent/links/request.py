@@ -87,6 +87,7 @@ class Request:
         return answer
 
 
+_BROADCAST: Final = frozenset({".", "*", "?"})
 _ERRORS: Final = frozenset({"UNKNOWN", "INVALID"})
 
 
@@ -194,7 +195,7 @@ class RequestTable:
             request = self._open.get(serial)
             if request is not None:
                 # A router may hand a broadcast back to its sender: that is no answer.
-                if message.command == request.command and message.command not in request.replies:
+                if message.command == request.command and message.service in _BROADCAST:
                     return False
                 self._answer(request, message)
                 return True

@@ -126,6 +126,16 @@ class BaseStream(Flow, Generic[_U]):
         if self._receiver is None and not self._closed:
             self._handle_inbox()
 
+    def run_unit(self, unit: Any) -> None:
+        """Handles one unit that has come when nothing else was there; called by a worker."""
+        try:
+            self.process_unit(unit)
+        finally:
+            if self._due or self._inbox.left or self._closed:
+                self._end_turn()
+            else:
+                self.ticket = IDLE
+
     def _handle_inbox(self) -> None:
         turns, inbox = self._turns, self._inbox
         began = monotonic()

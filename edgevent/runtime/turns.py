@@ -48,6 +48,9 @@ class Task(Protocol):
     def run_turn(self) -> None:
         """Does what is to be done; runs in a worker, may block, and lets no Exception out."""
 
+    def run_unit(self, unit: Any, /) -> None:
+        """Does one thing that has just come, when nothing else is to be done."""
+
 
 class Flushable(Protocol):
     """Something with bytes that leave at the end of the pass."""
@@ -59,13 +62,14 @@ class Flushable(Protocol):
 class Worker(greenlet):  # type: ignore[misc, unused-ignore]
     """A greenlet that runs one turn after another."""
 
-    __slots__ = ("links", "since", "task", "turns")
+    __slots__ = ("links", "since", "task", "turns", "unit")
 
     def __init__(self, turns: Turns) -> None:
         super().__init__(parent=turns.hub)
         self.turns = turns
         self.links: list[Callable[[Worker], object]] = []
         self.task: Task | None = None
+        self.unit: Any = None
         self.since = 0.0  # when the turn began
 
     def rawlink(self, callback: Callable[[Worker], object]) -> None:
@@ -81,28 +85,36 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
         turns = self.turns
         idle, hub = turns.idle, turns.hub
         while True:
+            task, unit = self.task, self.unit
+            if task is not None:
+                self.unit = None
+                task.run_unit(unit)
+                self._end(task)
             granted = turns.granted
-            while granted:
+            while granted and turns.worker is self:
                 _, ticket, task = granted.pop()
-                if task.ticket != ticket:
-                    continue  # it was cancelled, or is ready under another number
-                self.task = task
-                self.since = monotonic()
-                task.ticket = RUNNING
-                task.run_turn()
-                # A handler's context variables end with its turn.
-                if self.gr_context is not None:
-                    self.gr_context = None
-                if self.links:
-                    self._forget()
-                if turns.worker is not self:
-                    break  # the turn had blocked; the hub gave the rest to another
-                turns.note_busy(self)
-            self.task = None
+                if task.ticket == ticket:  # else it was cancelled, or is ready under another one
+                    self.task = task
+                    self.since = monotonic()
+                    task.ticket = RUNNING
+                    task.run_turn()
+                    self._end(task)
             if len(idle) >= MAX_IDLE_WORKERS:
                 return
             idle.append(self)
             hub.switch()
+
+    def _end(self, task: Task) -> None:
+        # A handler's context variables end with its turn.
+        if self.gr_context is not None:
+            self.gr_context = None
+        if self.links:
+            self._forget()
+        if self.turns.worker is self:  # else it had blocked, and the rest went to another
+            busy = monotonic() - self.since
+            if busy > HUB_BUSY_WARNING:
+                self.turns.name_busy(task, busy)
+        self.task = None
 
     def _forget(self) -> None:
         links, self.links = self.links, []
@@ -181,12 +193,25 @@ class Turns:
         """Whether a task that becomes ready now is the only one: it may be granted at once."""
         return not self.ready and not self.worker and not self.loop.pendingcnt
 
-    def grant(self, task: Task) -> None:
-        """Grants a turn at once; only in the hub, and only when :attr:`is_sole`."""
-        self._count += 1
-        task.ticket = self._count
-        self.granted.append((0, self._count, task))
-        self._drain()
+    def grant(self, task: Task, unit: Any) -> None:
+        """Has one unit handled at once; only in the hub, and only when :attr:`is_sole`."""
+        worker = self.idle.pop() if self.idle else Worker(self)
+        worker.task = task
+        worker.unit = unit
+        worker.since = monotonic()
+        task.ticket = RUNNING
+        self.holding = True
+        self.worker = worker
+        try:
+            worker.switch()
+        except BaseException as error:
+            self._escaped(error)
+        if worker.task is not None:  # it has blocked
+            self._look_at(worker)
+        self.worker = None
+        self.holding = False
+        if self.joined:
+            self.flush()
 
     # --- granting ---------------------------------------------------------------------------------
 
@@ -209,10 +234,9 @@ class Turns:
             try:
                 worker.switch()
             except BaseException as error:
-                self.worker = None
                 self._escaped(error)
             if worker.task is not None:  # its turn has blocked
-                self.note_busy(worker)
+                self._look_at(worker)
             self.worker = None
         self.holding = False
         if self.joined:
@@ -221,6 +245,7 @@ class Turns:
     def _escaped(self, error: BaseException) -> None:
         """Hands on what a turn does not keep to itself: SystemExit, KeyboardInterrupt ..."""
         self.holding = False
+        self.worker = None
         if self.granted and not self._armed:  # the hub may not come back here for some time
             self._armed = True
             self.loop.run_callback(self._pass)
@@ -240,11 +265,14 @@ class Turns:
         if self.joined and not held:
             self.flush()
 
-    def note_busy(self, worker: Worker) -> None:
-        """Names a turn that kept the hub from running for too long."""
+    def _look_at(self, worker: Worker) -> None:
         busy = monotonic() - worker.since
         if busy > HUB_BUSY_WARNING and worker.task is not None:
-            logger.warning("%s: its handler kept the hub busy for %.3f s", worker.task.name, busy)
+            self.name_busy(worker.task, busy)
+
+    def name_busy(self, task: Task, busy: float) -> None:
+        """Names a turn that kept the hub from running for too long."""
+        logger.warning("%s: its handler kept the hub busy for %.3f s", task.name, busy)
 
     def failed(self, error: BaseException) -> None:
         """Ends what runs on this hub with an error of this package's own: never silent."""

@@ -44,7 +44,8 @@ def dial(
     except TimeoutError as error:
         raise ConnectTimeoutError(f"{address}: {error.strerror}", error.errno) from error
     except OSError as error:
-        raise ConnectError(f"{address}: {error.strerror or error}", error.errno) from error
+        code = None if isinstance(error, socket.gaierror) else error.errno
+        raise ConnectError(f"{address}: {error.strerror or error}", code) from error
     failure: OSError | None = None
     for index, endpoint in enumerate(endpoints):
         left = end - clock.now()

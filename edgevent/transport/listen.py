@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .. import limits
 from ..address import Address
-from ..errors import AddressError, ListenError
+from ..errors import AddressError, ListenError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK
 from ..runtime.turns import Turns, wait
 from .base import DescriptorTransport, close_quietly
@@ -23,6 +23,8 @@ from .resolve import Endpoint, resolve
 from .stream import SocketTransport, set_stream_options, show_sockaddr
 
 _LOCK_ATTEMPTS: Final = 100
+# A machine without IPv6 may still have "::1 localhost" in its hosts file.
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 logger = logging.getLogger("edgevent")
 
@@ -33,11 +35,14 @@ class Listener(DescriptorTransport):
     __slots__ = ("_accept", "_identity", "_path", "_sock")
 
     def __init__(self, sock: socket.SocketType, path: str = "") -> None:
-        super().__init__(sock.fileno())
         self._sock = sock
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
-        self._path = path
-        self._identity = _identity(path) if path else None
+        self._path = os.path.abspath(path) if path else ""  # the program may change its folder
+        self._identity = _identity(self._path)
+        super().__init__(sock.fileno())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.local or 'closed'}>"
 
     def accept(self) -> SocketTransport:
         """Takes one peer; raises ``BlockingIOError`` when none waits, or another ``OSError``.
@@ -52,23 +57,28 @@ class Listener(DescriptorTransport):
 
     @property
     def local(self) -> str:
-        """The address that is listened to, with the port that was chosen."""
+        """The address that is listened to, with the port that was chosen; empty when closed."""
+        if self._descriptor < 0:
+            return ""
         return show_sockaddr(self._sock.family, self._sock.getsockname())
 
     @property
     def port(self) -> int:
-        """The port that is listened to; 0 for Unix sockets."""
-        name = self._sock.getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
+        """The port that is listened to; 0 for Unix sockets, or when closed."""
+        if self._descriptor < 0 or self._sock.family == socket.AF_UNIX:
+            return 0
+        return int(self._sock.getsockname()[1])
 
     def _release(self) -> None:
-        self._sock.close()
-        # Another server may have taken the path over meanwhile: its socket is not ours to remove.
+        # Another server may have the path now: its socket is not ours to remove. Ours is removed
+        # before it is closed: after that the next server takes it for a stale one and has the
+        # path, perhaps with the same inode number, at any moment.
         if self._path and _identity(self._path) == self._identity:
             try:
                 os.unlink(self._path)
             except OSError as error:
-                logger.warning("%s: not removed: %s", self._path, error.strerror)
+                logger.warning("unix:%s: not removed: %s", self._path, error.strerror)
+        self._sock.close()
 
     def abandon(self) -> None:
         """Closes a forked child's copy; the path stays, for it is the parent's."""
@@ -94,26 +104,22 @@ def listen(
 
     Raises:
         ListenError: It names the address and the reason.
+        UsageError: A mode or a group was given for what has no file.
     """
+    if (mode is not None or group is not None) and (not address.is_unix or address.is_abstract):
+        raise UsageError(f"{address} has no file, and so neither mode nor group")
     try:
         endpoints = resolve(address, passive=True)
     except AddressError as error:
         raise ListenError(str(error)) from error
     except OSError as error:
-        raise ListenError(f"{address}: {error.strerror or error}", error.errno) from error
-    listeners: list[Listener] = []
-    try:
-        for endpoint in endpoints:
-            if endpoint.family == socket.AF_UNIX:
-                listeners.append(_listen_unix(address, endpoint, backlog, mode, group))
-            else:
-                port = address.port or (listeners[0].port if listeners else 0)
-                listeners.append(_listen_inet(address, endpoint, port, backlog, allow_remote))
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
+        code = None if isinstance(error, socket.gaierror) else error.errno
+        raise ListenError(f"{address}: {error.strerror or error}", code) from error
+    if address.is_unix:
+        return [_listen_unix(address, endpoints[0], backlog, mode, group)]
+    for endpoint in endpoints:
+        _check_reach(address, endpoint.sockaddr[0], allow_remote)
+    return _listen_inet(address, endpoints, backlog)
 
 
 def _socket(family: int) -> socket.SocketType:
@@ -122,65 +128,97 @@ def _socket(family: int) -> socket.SocketType:
     )
 
 
-def _listen_inet(
-    address: Address, endpoint: Endpoint, port: int, backlog: int, allow_remote: bool
-) -> Listener:
-    host = endpoint.sockaddr[0]
-    found = Address.parse(f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0")
-    if not found.is_loopback and not allow_remote:
-        if not found.is_private:
-            raise ListenError(
-                f"{address}: plain text on an address that is neither loopback nor private needs"
-                " allow_remote=True"
-            )
-        logger.info("%s: plain text is accepted from the private network", address)
+def _check_reach(address: Address, host: str, allow_remote: bool) -> None:
+    found = Address("tcp", host=host)
+    if found.is_loopback or allow_remote:
+        return
+    if not found.is_private:
+        raise ListenError(
+            f"{address}: plain text on an address that is neither loopback nor private needs"
+            " allow_remote=True"
+        )
+    logger.info("%s: plain text is accepted from the private network", address)
+
+
+def _listen_inet(address: Address, endpoints: list[Endpoint], backlog: int) -> list[Listener]:
+    """Listens to all endpoints of a name that are addresses of this machine, at least to one."""
+    listeners: list[Listener] = []
+    failure: OSError | None = None
     try:
-        sock = _socket(endpoint.family)
-    except OSError as error:
-        raise ListenError(f"{address}: {error.strerror}", error.errno) from error
+        for endpoint in endpoints:
+            port = address.port or (listeners[0].port if listeners else 0)
+            try:
+                listeners.append(_listen_at(endpoint, port, backlog))
+            except OSError as error:
+                failure = error
+                if error.errno not in _NOT_HERE:
+                    break
+                if len(endpoints) > 1:
+                    logger.info("%s: %s: %s", address, endpoint.sockaddr[0], error.strerror)
+        if failure is not None and (not listeners or failure.errno not in _NOT_HERE):
+            raise ListenError(f"{address}: {failure.strerror}", failure.errno) from failure
+        return listeners
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
+def _listen_at(endpoint: Endpoint, port: int, backlog: int) -> Listener:
+    host = endpoint.sockaddr[0]
+    sock = _socket(endpoint.family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if endpoint.family == socket.AF_INET6 and not host.startswith("::ffff:"):
+            # An empty host stands for 0.0.0.0 and ::, which would be the same port twice.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         set_stream_options(sock)
         sock.bind((host, port, *endpoint.sockaddr[2:]))
         sock.listen(backlog)
         return Listener(sock)
-    except OSError as error:
+    except BaseException:
         sock.close()
-        raise ListenError(f"{address}: {error.strerror}", error.errno) from error
+        raise
 
 
 def _listen_unix(
     address: Address, endpoint: Endpoint, backlog: int, mode: int | None, group: str | int | None
 ) -> Listener:
-    sock = _socket(socket.AF_UNIX)
-    path = "" if address.is_abstract else address.path
+    if mode is None:
+        mode = limits.UNIX_SOCKET_MODE if group is None else limits.UNIX_GROUP_SOCKET_MODE
+    number = -1 if group is None else _group_number(address, group)
     try:
-        if not path:
-            sock.bind(endpoint.sockaddr)
-            sock.listen(backlog)
-            return Listener(sock)
-        with _only_one(path):
-            _remove_stale(address, path)
-            sock.bind(path)
-            try:
-                # A bound socket refuses everybody until it listens: mode and group are set first,
-                # so there is no moment at which others can connect.
-                if group is not None:
-                    os.chown(path, -1, _group_number(address, group))
-                default = (
-                    limits.UNIX_SOCKET_MODE if group is None else limits.UNIX_GROUP_SOCKET_MODE
-                )
-                os.chmod(path, default if mode is None else mode)
+        sock = _socket(socket.AF_UNIX)
+        try:
+            if address.is_abstract:
+                sock.bind(endpoint.sockaddr)
                 sock.listen(backlog)
-                return Listener(sock, path)
-            except BaseException:
-                os.unlink(path)
-                raise
-    except OSError as error:
-        sock.close()
-        if isinstance(error, ListenError):
+                return Listener(sock)
+            with _only_one(address.path):
+                _remove_stale(address, address.path)
+                sock.bind(address.path)
+                return _open_up(sock, address.path, backlog, mode, number)
+        except BaseException:
+            sock.close()
             raise
+    except ListenError:
+        raise
+    except OSError as error:
         raise ListenError(f"{address}: {error.strerror}", error.errno) from error
+
+
+def _open_up(sock: socket.SocketType, path: str, backlog: int, mode: int, group: int) -> Listener:
+    # A bound socket refuses everybody until it listens: mode and group are set first, so there is
+    # no moment at which others can connect.
+    try:
+        if group >= 0:
+            os.chown(path, -1, group, follow_symlinks=False)
+        os.chmod(path, mode)
+        sock.listen(backlog)
+        return Listener(sock, path)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 import gevent
 from gevent import socket
 from gevent.event import AsyncResult
+from gevent.lock import BoundedSemaphore
 
 from edgevent import Client
 
@@ -108,6 +109,24 @@ def ask(client: Client, count: int) -> None:
     """Asks again and again."""
     for _ in range(count):
         client.request(request())
+
+
+@contextmanager
+def raw_locked(place: Place) -> Iterator[Run]:
+    """Many callers on one connection, one at a time: without parsing, answers have no owner."""
+    lock = BoundedSemaphore()
+    with connect(place) as sock:
+
+        def caller(count: int) -> None:
+            for _ in range(count):
+                with lock:
+                    sock.sendall(LINE)
+                    read_answer(sock)
+
+        def run(count: int) -> None:
+            gevent.joinall([gevent.spawn(caller, part) for part in share(count)], raise_error=True)
+
+        yield run
 
 
 @contextmanager

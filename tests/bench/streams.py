@@ -97,7 +97,39 @@ def many(options: Options) -> None:
 
 def shared(options: Options) -> None:
     """100 callers sharing one connection."""
-    over_tcp(clients.raw_shared, clients.own_shared, 2.0, 2.8, options, options.count(20_000, 200))
+    count = options.count(20_000, 200)
+    with servers() as (raw, own):
+        for pin in options.pins:
+            heading(pin)
+            with pinned(pin, raw, own):
+                compare(
+                    Case(
+                        "raw gevent, one at a time",
+                        lambda: clients.raw_locked((raw.host, raw.port)),
+                        raw,
+                    ),
+                    [
+                        Case(
+                            "raw gevent, matching serials",
+                            lambda: clients.raw_shared((raw.host, raw.port)),
+                            raw,
+                        ),
+                        Case(
+                            "such a client, edgevent server",
+                            lambda: clients.raw_shared((own.host, own.port)),
+                            own,
+                        ),
+                        Case(
+                            "edgevent client and server",
+                            lambda: clients.own_shared(own.tcp),
+                            own,
+                            2.0,
+                            2.8,
+                        ),
+                    ],
+                    options,
+                    count,
+                )
 
 
 def one_way(options: Options) -> None:
