@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tls",
     ),
     (
+        "runtime.native",
         "runtime.guards",
         "runtime.clock",
         "runtime.watchers",

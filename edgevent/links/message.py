@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from _thread import get_ident
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
 from ..errors import ConnectionLostError, EdgeventError, MessageError, NetworkError
 from ..framing import Framer, LineFramer
 from ..message import Message
+from ..runtime.native import get_ident
 from ..transport.base import StreamTransport
 from .raw import check_line_bytes
 from .request import Request, RequestTable, next_serial, reply_set

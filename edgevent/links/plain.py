@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
+
+import gevent
+from greenlet import getcurrent
 
 from .. import limits
 from ..address import Address
-from ..errors import LineTooLongError
+from ..errors import LineTooLongError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from .raw import StreamConnection
+
+logger = logging.getLogger("edgevent")
 
 
 class Stream:
@@ -29,16 +35,28 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self._connection!r}>"
 
+    @property
+    def address(self) -> str:
+        """The address of the other side, as text."""
+        return self._connection.address
+
     def read(self, size: int = limits.READ_BYTES, timeout: float | None = None) -> bytes:
         """Returns what is there, up to ``size`` bytes, after a wait for the first one.
+
+        Args:
+            size: At least 1.
+            timeout: The limit in seconds; ``None`` waits for as long as the connection is there.
 
         Returns:
             The bytes; ``b""`` at the end of the stream.
 
         Raises:
-            ReceiveTimeout: Nothing came within ``timeout`` seconds.
+            ReceiveTimeout: Nothing came in time.
             ConnectionLostError: The connection broke.
+            ClosedError: This side has closed it.
         """
+        if size < 1:
+            raise UsageError(f"size={size}: at least 1 was expected")
         if not self._rest and not self._fill(timeout):
             return b""
         data = bytes(self._rest[:size])
@@ -49,21 +67,30 @@ class Stream:
         r"""Returns the next line with its ``\n``; the last one may have none, ``b""`` is the end.
 
         Args:
-            timeout: The limit in seconds of each wait for more bytes.
+            timeout: The limit in seconds; what has come of the line by then is kept for the next
+                call. ``None`` waits for as long as the connection is there.
 
         Raises:
-            LineTooLongError: It has more than ``max_line_bytes`` bytes.
+            ReceiveTimeout: The line was not complete in time.
+            LineTooLongError: It has more than ``max_line_bytes`` bytes, the newline not counted;
+                the connection is closed.
+            ConnectionLostError: The connection broke.
+            ClosedError: This side has closed it.
         """
+        rest, clock = self._rest, self._connection._clock
+        end = None if timeout is None else clock.now() + timeout
         start = 0
-        while (found := self._rest.find(b"\n", start)) < 0:
-            if len(self._rest) > self.max_line_bytes:
-                raise LineTooLongError(f"{self}: a line of more than {self.max_line_bytes} bytes")
-            start = len(self._rest)
-            if not self._fill(timeout):
-                found = len(self._rest) - 1
+        while (found := rest.find(b"\n", start)) < 0 and len(rest) <= self.max_line_bytes:
+            start = len(rest)
+            if not self._fill(None if end is None else max(end - clock.now(), 0.0)):
                 break
-        line = bytes(self._rest[: found + 1])
-        del self._rest[: found + 1]
+        size = len(rest) if found < 0 else found
+        if size > self.max_line_bytes:
+            name = self._connection.name
+            self._connection.cut()
+            raise LineTooLongError(f"{name}: a line over the limit of {self.max_line_bytes} came")
+        line = bytes(rest[: size + 1])
+        del rest[: size + 1]
         return line
 
     def _fill(self, timeout: float | None) -> bool:
@@ -72,12 +99,24 @@ class Stream:
         return bool(data)
 
     def write(self, data: bytes) -> None:
-        """Sends bytes; blocks while too much waits for the peer."""
+        """Sends bytes; blocks while too much waits for the peer.
+
+        Raises:
+            ConnectionLostError: The connection broke, or the peer was too slow.
+            ClosedError: This side has closed it.
+        """
         self._connection.write(data)
 
     def close(self) -> None:
-        """Closes, after what was written has left. Idempotent."""
-        self._connection.close()
+        """Closes, after what was written has left or the peer was given 5 s for it. Idempotent."""
+        connection, outbox = self._connection, self._connection.outbox
+        connection.close()
+        end = connection._clock.now() + limits.CLOSE_TIMEOUT
+        while outbox.error is None and getcurrent() is not gevent.get_hub():
+            left = end - connection._clock.now()
+            if left <= 0.0 or not outbox.wait(left):
+                logger.warning("%s: %d bytes were not sent", connection.name, outbox.size)
+                connection.cut()
 
     def __enter__(self) -> Stream:
         return self

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import limits
 from ..address import Address
+from ..errors import NetworkError
 from ..framing import Framer, LineFramer, RawFramer
 from ..transport.base import StreamTransport
 from .stream import BaseStream
@@ -65,9 +66,13 @@ class LineConnection(BaseStream[bytes]):
     def process_line(self, line: bytes) -> None:
         """Called in a turn with each line."""
 
-    def incomplete(self, rest: bytes) -> None:
-        """The last line needs no newline."""
-        self.call_hook(self.process_line, rest)
+    def ended(self, error: NetworkError | None) -> None:
+        """Takes the last line, which needs no newline, as one that has come."""
+        if error is None and not (self._eof or self._draining) and self._framer is not None:
+            rest = self._framer.end()
+            if rest:
+                self._inbox.put([rest], len(rest))
+        super().ended(error)
 
     def write_line(self, line: bytes) -> None:
         """Sends a line; the newline is added. Blocks and raises as :meth:`write` does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import grp
 import logging
+import os
 import pwd
 import resource
 from collections import Counter
@@ -22,7 +23,7 @@ from ..transport.listen import Listener, listen
 from ..transport.stream import SocketTransport
 from .flow import START
 from .message import MessageConnection
-from .raw import StreamConnection
+from .raw import StreamConnection, check_line_bytes
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
@@ -31,14 +32,28 @@ Handler = Dispatcher | Callable[[Any], object] | type[BaseStream[Any]] | None
 """What a server does with a peer: a dispatcher for its messages, a function of the connection that
 has a greenlet of its own, or a class of connections."""
 
-# Want of descriptors or memory: the peer waits in the queue until there are some again.
-_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# man 2 accept: that one peer is gone, and is in the queue no more. After any other error (want of
+# descriptors or memory, as a rule) the peers wait in the queue: trying again at once would only
+# burn CPU.
+_PEER_GONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
 _ACCEPT: Final = 32
-_FULL: Final = "full"
 
 
 class Server(Connection):
-    """Listens on an address.
+    """Listens on an address. Closing it ends no peer's connection.
 
     Args:
         address: Where; a name with several addresses listens on all of them, port 0 on a free port.
@@ -46,20 +61,26 @@ class Server(Connection):
         allow_remote: Whether addresses that are neither loopback nor private may be listened to.
         allow_control: Whether STOP and the like are obeyed from peers that are neither local nor
             authenticated.
+        keep_running: Whether ``run`` goes on while the server or one of its peers is there.
         allow_users: Names or numbers of the users that may connect to a Unix socket.
-        allow_groups: Names or numbers of the groups of which one must be the peer's own.
+        allow_groups: Names or numbers of groups whose members may, too.
         mode: The mode of a Unix socket's file, 0600 by default.
         group: The group of a Unix socket's file; makes the default mode 0660.
-        max_connections: The most peers at a time; others wait in the queue.
+        max_connections: The most peers at a time; others wait in the queue, until one leaves.
         must_introduce: Whether a peer that has not sent a complete line in time is closed although
             it has sent nothing at all; one that has begun a line always is.
         introduction_timeout: That time in seconds.
         max_line_bytes: The longest line of a peer.
-        peer_priority: The priority of the peers' connections.
+        peer_priority: The priority of the peers' connections, where it is not their class's.
+
+    A class of connections is called with the transport and with ``max_line_bytes``,
+    ``allow_control`` and ``keep_running`` as far as its layer has them; its own ``__init__``, if
+    any, takes ``(transport, **settings)`` and passes them on.
 
     Raises:
         ListenError: It cannot listen there; the sentence says why.
         AddressError: The address cannot be read.
+        UsageError: The handler is none, or what is asked for needs a Unix socket.
 
     Attributes:
         counts: How often what happened: ``accepted``, ``refused``, ``lost``.
@@ -68,6 +89,7 @@ class Server(Connection):
     __slots__ = (
         "_allow_groups",
         "_allow_users",
+        "_full",
         "_handler",
         "_listeners",
         "_max_line_bytes",
@@ -104,25 +126,28 @@ class Server(Connection):
         must_introduce: bool = False,
         introduction_timeout: float = limits.INTRODUCTION_TIMEOUT,
         max_line_bytes: int = limits.MAX_LINE_BYTES,
-        peer_priority: int = limits.DEFAULT_PRIORITY,
+        peer_priority: int | None = None,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
+        self.address = Address.parse(address)
         self._handler = _check_handler(handler)
         self._turns = Turns.current()
         self.allow_control = allow_control
+        if not self.address.is_unix and not (allow_users is None and allow_groups is None):
+            raise UsageError(f"{self.address}: users and groups are known of Unix sockets only")
         self._allow_users = None if allow_users is None else _numbers(allow_users, _user)
         self._allow_groups = None if allow_groups is None else _numbers(allow_groups, _group)
         self.max_connections = max_connections
         self.must_introduce = must_introduce
         self.introduction_timeout = introduction_timeout
-        self._max_line_bytes = max_line_bytes
+        self._max_line_bytes = check_line_bytes(max_line_bytes)
         self.peer_priority = peer_priority
         self.counts: Counter[str] = Counter()
         self._peers: set[BaseStream[Any]] = set()
         self._pause: Alarm | None = None
         self._waits = 0
+        self._full = False
         self._said: dict[str, float] = {}
-        self.address = Address.parse(address)
         self._listeners: list[Listener] = listen(
             self.address, backlog=backlog, allow_remote=allow_remote, mode=mode, group=group
         )
@@ -168,8 +193,8 @@ class Server(Connection):
             self._unwatch()
 
     def _acceptable(self) -> None:
+        self._due |= _ACCEPT
         if self.ticket == IDLE:
-            self._due |= _ACCEPT
             self._turns.event(self)
         else:  # a hook of this server blocks: looking again and again would only burn CPU
             self._unwatch()
@@ -182,43 +207,54 @@ class Server(Connection):
         for listener in self._listeners:
             listener.unwatch_read()
 
+    def _is_listening(self) -> bool:
+        return self._enabled and not self._closed and self._communicator is not None
+
     def _work(self) -> None:
         if self._due & _ACCEPT:
             self._due &= ~_ACCEPT
-            if not self._accept_all():
-                self._unwatch()
-            elif self._enabled and not self._closed:
+            if self._pause is None and self._accept_all() and self._is_listening():
                 self._watch()
+            else:
+                self._unwatch()
         super()._work()
 
     def _accept_all(self) -> bool:
         """Accepts those who wait; returns whether the listeners are to be watched again."""
-        for listener in self._listeners:
-            for _ in range(limits.ACCEPTS_PER_TURN):
-                if len(self._peers) >= self.max_connections:
-                    self._say(_FULL, f"{self.max_connections} peers are the most, others wait")
-                    return False  # watched again when a peer goes
-                try:
-                    transport = listener.accept()
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    if error.errno in _SHORTAGES:
-                        self._wait(error.strerror or str(error))
-                        return False
-                    # ECONNABORTED and the network errors of man 2 accept: that peer alone is gone.
-                    self.counts["lost"] += 1
-                    continue
-                self._waits = 0
-                if transport.fileno() >= _last_descriptor():
-                    transport.close()
+        return all(self._accept_from(listener) for listener in self._listeners)
+
+    def _accept_from(self, listener: Listener) -> bool:
+        lost = ""
+        for _ in range(limits.ACCEPTS_PER_TURN):
+            if self._pause is not None or not self._is_listening():
+                return False  # a hook may have closed this server
+            if len(self._peers) >= self.max_connections:
+                self._full = True  # goes on when a peer leaves
+                self._say("full", f"{self.max_connections} peers are the most, others wait")
+                return False
+            try:
+                if not _has_descriptor(listener):
                     self._wait("the last descriptors are held back")
                     return False
+                transport = listener.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                lost = error.strerror or str(error)
+                if error.errno not in _PEER_GONE:
+                    self._wait(lost)
+                    return False
+                self.counts["lost"] += 1
+            else:
+                self._waits = 0
+                lost = ""
                 self._take(transport)
-        return True
+        if lost:
+            self._wait(lost)
+        return not lost
 
     def _wait(self, reason: str) -> None:
-        """Leaves peers in the queue for a while: trying again at once would only burn CPU."""
+        """Leaves peers in the queue for a while."""
         assert self._communicator is not None
         pause = limits.ACCEPT_PAUSES[min(self._waits, len(limits.ACCEPT_PAUSES) - 1)]
         self._waits += 1
@@ -227,7 +263,7 @@ class Server(Connection):
 
     def _go_on(self) -> None:
         self._pause = None
-        if self._enabled and not self._closed and self._communicator is not None:
+        if self._is_listening():
             self._watch()
 
     def _say(self, what: str, text: str) -> None:
@@ -239,8 +275,6 @@ class Server(Connection):
             logger.warning("%s: %s", self.name, text)
 
     def _take(self, transport: SocketTransport) -> None:
-        communicator = self._communicator
-        assert communicator is not None
         if not self._admits(transport):
             transport.close()
             return
@@ -252,26 +286,34 @@ class Server(Connection):
             self.handler_failed(error, "making a connection")
             return
         connection._server = self
-        connection.priority = self.peer_priority
+        if self.peer_priority is not None:
+            connection.priority = self.peer_priority
         connection._introduction = None
         self._peers.add(connection)
         if type(self).process_accept is not Server.process_accept:
             self.call_hook(self.process_accept, connection)
-        if connection.is_closed:
+        self._add(connection)
+
+    def _add(self, connection: BaseStream[Any]) -> None:
+        communicator = self._communicator
+        if connection.is_closed or connection.communicator is not None:
             return
-        communicator.add_connection(connection)  # type: ignore[attr-defined]
-        if self.must_introduce:
-            connection.expect_introduction(self.introduction_timeout)
+        if communicator is None:  # the hook has closed this server
+            connection.close()
+            return
         if (
             connection._conversation is not None
             or type(connection).process_connected is not BaseStream.process_connected
         ):
-            connection._mark_due(START)
+            connection._due |= START
+        communicator.add_connection(connection)  # type: ignore[attr-defined]
+        if self.must_introduce and connection._introduction is None and not connection.is_closed:
+            connection.expect_introduction(self.introduction_timeout)
 
     def _connect(self, transport: SocketTransport) -> BaseStream[Any]:
         handler = self._handler
         if isinstance(handler, type):
-            settings: dict[str, Any] = {"keep_running": False}
+            settings: dict[str, Any] = {"keep_running": self.keep_running}
             if issubclass(handler, MessageConnection):
                 settings["allow_control"] = self.allow_control
             if not issubclass(handler, StreamConnection):
@@ -284,7 +326,7 @@ class Server(Connection):
             handler if isinstance(handler, Dispatcher) else None,
             max_line_bytes=self._max_line_bytes,
             allow_control=self.allow_control,
-            keep_running=False,
+            keep_running=self.keep_running,
         )
         if handler is not None and not isinstance(handler, Dispatcher):
             connection._conversation = handler
@@ -293,10 +335,10 @@ class Server(Connection):
     def _admits(self, transport: SocketTransport) -> bool:
         if self._allow_users is None and self._allow_groups is None:
             return True
-        found = transport.credentials
+        found, groups = transport.credentials, transport.groups
         if found is not None and (
             (self._allow_users is not None and found.uid in self._allow_users)
-            or (self._allow_groups is not None and found.gid in self._allow_groups)
+            or (self._allow_groups is not None and not self._allow_groups.isdisjoint(groups))
         ):
             return True
         self.counts["refused"] += 1
@@ -309,8 +351,10 @@ class Server(Connection):
             self._peers.discard(connection)
             if connection._error is not None:
                 self.counts["lost"] += 1
-            if len(self._peers) == self.max_connections - 1 and self._pause is None:
-                self._go_on()
+            if self._full and len(self._peers) < self.max_connections:
+                self._full = False
+                if self._pause is None:
+                    self._go_on()
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -340,10 +384,12 @@ def _check_handler(handler: Any) -> Handler:
     )
 
 
-def _last_descriptor() -> int:
-    """The first descriptor of those that are held back."""
+def _has_descriptor(listener: Listener) -> bool:
+    """Whether the next descriptor is none of the last ones, which are held back."""
+    descriptor = os.dup(listener.fileno())  # the lowest free one, as accept would give
+    os.close(descriptor)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
+    return descriptor < soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
 
 
 def _numbers(names: Iterable[str | int], find: Callable[[str], int]) -> frozenset[int]:

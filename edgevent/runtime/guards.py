@@ -1,8 +1,8 @@
-"""Guards against use from another thread and from a forked child.
+"""Guards against use in a forked child.
 
 A hub belongs to one thread of one process. A child that was forked shares the parent's
-descriptors: each is closed there at once, so that the parent's peers see the end of a connection
-when the parent closes it, and the child runs none of the parent's greenlets.
+descriptors: its copy of each is closed at once, so that the parent's peers see the end of a
+connection when the parent closes it, and the child runs none of the parent's turns.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ class Inherited(Protocol):
     """What a forked child must let go of."""
 
     def abandon(self) -> None:
-        """Closes the child's copy of a descriptor without a word to the peer."""
+        """Lets go of it in the child, without a word to the peer or to the parent."""
 
 
 class Registry:
     """All that a forked child must let go of, in this process."""
 
     def __init__(self) -> None:
-        self.descriptors: set[Inherited] = set()
+        self.descriptors: set[Inherited] = set()  # and other things of the kernel's: signals
         self.hubs: WeakSet[Inherited] = WeakSet()
+        self._abandoned: list[Inherited] = []
 
     def after_fork(self) -> None:
         """Lets go of everything; runs in the child, before any code of the user."""
-        for held in (*self.descriptors, *self.hubs):
+        # Kept for good: a suspended greenlet that nobody refers to is unwound, and its handler's
+        # finally blocks would run here as well as in the parent.
+        self._abandoned += self.hubs
+        for held in (*self.descriptors, *self._abandoned):
             held.abandon()
         self.descriptors.clear()
 

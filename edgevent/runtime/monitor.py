@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import traceback
 from time import monotonic
 
 from ..limits import HUB_BUSY_WARNING
+from .native import allocate_lock, start_new_thread
 from .turns import Turns
 
 logger = logging.getLogger("edgevent")
@@ -19,29 +19,36 @@ _INTERVAL = HUB_BUSY_WARNING / 2
 class Monitor:
     """Logs, once for each turn that keeps the hub from running for too long, where it stands.
 
-    A native thread: only one of them can still look while a greenlet does not give the hub back.
+    A real thread, in a patched program too: only one of them can still look while a greenlet does
+    not give the hub back.
     """
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="edgevent-monitor", daemon=True)
-        self._thread.start()
+        self._end = allocate_lock()
+        self._end.acquire()
+        self._ended = allocate_lock()
+        self._ended.acquire()
+        start_new_thread(self._watch, ())
 
     def stop(self) -> None:
-        """Ends the thread."""
-        self._end.set()
-        self._thread.join()
+        """Ends the thread and waits for its end. To be called once."""
+        self._end.release()
+        if not self._turns.forked:  # a forked child has no thread but the one that forked
+            self._ended.acquire()
 
     def _watch(self) -> None:
-        named = 0.0
-        while not self._end.wait(_INTERVAL):
-            worker = self._turns.worker
-            if worker is None or worker.task is None or worker.since == named:
-                continue
-            since, task = worker.since, worker.task
-            if monotonic() - since > HUB_BUSY_WARNING:
-                frame = sys._current_frames().get(self._turns.thread)
-                stack = "".join(traceback.format_stack(frame)) if frame else ""
-                named = since
-                logger.warning("%s: its handler keeps the hub busy:\n%s", task.name, stack)
+        try:
+            named = 0.0
+            while not self._end.acquire(timeout=_INTERVAL):
+                worker = self._turns.worker
+                if worker is None or worker.task is None or worker.since == named:
+                    continue
+                since, task = worker.since, worker.task
+                if monotonic() - since > HUB_BUSY_WARNING:
+                    frame = sys._current_frames().get(self._turns.thread)
+                    stack = "".join(traceback.format_stack(frame)) if frame else ""
+                    named = since
+                    logger.warning("%s: its handler keeps the hub busy:\n%s", task.name, stack)
+        finally:
+            self._ended.release()

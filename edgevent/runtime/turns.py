@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
@@ -24,12 +23,15 @@ from ..errors import ForkedError, UsageError, WrongThreadError
 from ..limits import HUB_BUSY_WARNING, MAX_IDLE_WORKERS
 from .clock import Clock
 from .guards import REGISTRY
+from .native import Local, get_ident
 
 logger = logging.getLogger("edgevent")
 
 IDLE = 0
 RUNNING = -1
 """What a task's ``ticket`` says: not ready, or in a turn. Else it is the number of its entry."""
+
+_switch: Any = greenlet.switch  # past Worker.switch, which costs a Python call
 
 
 class Task(Protocol):
@@ -71,6 +73,20 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
         self.task: Task | None = None
         self.unit: Any = None
         self.since = 0.0  # when the turn began
+
+    # gevent's own waits and timeouts reach a greenlet through these two. In a forked child it is
+    # the parent's, and stays where it is; nothing of a handler runs twice.
+
+    def switch(self, *arguments: Any) -> Any:
+        """Switches to this greenlet, but not in a forked child."""
+        return _switch(self, *arguments) if self._is_ours() else None
+
+    def throw(self, *arguments: Any) -> Any:
+        """Throws into this greenlet, but not in a forked child."""
+        return super().throw(*arguments) if self._is_ours() else None
+
+    def _is_ours(self) -> bool:
+        return not self.turns.forked or self is self.turns.forked_in
 
     def rawlink(self, callback: Callable[[Worker], object]) -> None:
         """Called by ``gevent.local`` when this greenlet gets values of its own.
@@ -125,13 +141,14 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
 class Turns:
     """The turns of one hub. Made by :meth:`current`, not by hand."""
 
-    _of_thread = threading.local()
+    _of_thread = Local()
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.forked = False
+        self.forked_in: greenlet | None = None  # the child's own: it goes on there
         self.ready: list[tuple[int, int, Task]] = []
         self.granted: list[tuple[int, int, Task]] = []
         self.idle: list[Worker] = []
@@ -203,7 +220,7 @@ class Turns:
         self.holding = True
         self.worker = worker
         try:
-            worker.switch()
+            _switch(worker)
         except BaseException as error:
             self._escaped(error)
         if worker.task is not None:  # it has blocked
@@ -232,7 +249,7 @@ class Turns:
             worker = idle.pop() if idle else Worker(self)
             self.worker = worker
             try:
-                worker.switch()
+                _switch(worker)
             except BaseException as error:
                 self._escaped(error)
             if worker.task is not None:  # its turn has blocked
@@ -258,7 +275,7 @@ class Turns:
         """Switches from the hub to a greenlet that waits, and back when it waits again or ends."""
         held, self.holding = self.holding, True
         try:
-            waiting.switch(value)
+            _switch(waiting, value)
         except BaseException as error:  # a worker ended with it; see Worker
             self._escaped(error)
         self.holding = held
@@ -308,7 +325,7 @@ class Turns:
         """
         if self.forked:
             raise ForkedError("this object belongs to the parent of this forked process")
-        if threading.get_ident() != self.thread:
+        if get_ident() != self.thread:
             raise WrongThreadError("this object belongs to another thread; use call_threadsafe")
 
     def check_wait(self) -> greenlet:
@@ -326,10 +343,17 @@ class Turns:
     def abandon(self) -> None:
         """Drops everything in a forked child."""
         self.forked = True
+        self.forked_in = getcurrent()
         self.ready.clear()
         self.granted.clear()
         self.joined.clear()
         self._poll.stop()
+        # What was set to call here goes on to call: no pass begins any more, and nobody is resumed.
+        self._armed = self._flush_armed = True
+        self.resume = self._leave  # type: ignore[method-assign]
+
+    def _leave(self, waiting: greenlet, value: Any = None) -> None:
+        """Takes the place of ``resume`` in a forked child."""
 
 
 def _order(entry: tuple[int, int, Task]) -> tuple[int, int]:

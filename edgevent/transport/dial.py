@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
@@ -66,7 +67,7 @@ def _connect(endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTranspor
     """Connects to one endpoint; raises what the system calls say."""
     end = clock.now() + timeout
     kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    sock = socket.SocketType(endpoint.family, kind)
+    sock = _socket.socket(endpoint.family, kind)
     try:
         set_stream_options(sock)
         code = _start(sock, endpoint, end, clock)
@@ -82,7 +83,7 @@ def _connect(endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTranspor
         raise
 
 
-def _start(sock: socket.SocketType, endpoint: Endpoint, end: float, clock: Clock) -> int:
+def _start(sock: _socket.socket, endpoint: Endpoint, end: float, clock: Clock) -> int:
     """Begins to connect. A Unix socket whose queue is full says EAGAIN: its server is alive."""
     turns = Turns.current()
     attempt = 0
@@ -97,7 +98,7 @@ def _start(sock: socket.SocketType, endpoint: Endpoint, end: float, clock: Clock
         wait(turns, clock, pause)
 
 
-def _finish(sock: socket.SocketType, timeout: float, clock: Clock) -> int:
+def _finish(sock: _socket.socket, timeout: float, clock: Clock) -> int:
     turns = Turns.current()
     watcher = io_watcher(sock.fileno(), WRITE)
     watcher.start(turns.check_wait().switch)
@@ -109,7 +110,7 @@ def _finish(sock: socket.SocketType, timeout: float, clock: Clock) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def _is_to_itself(sock: socket.SocketType) -> bool:
+def _is_to_itself(sock: _socket.socket) -> bool:
     # A dial to a free port of the ephemeral range can meet itself (simultaneous open, RFC 9293,
     # 3.5): it would look like a server that echoes, and would keep the real one from its port.
     return sock.family != socket.AF_UNIX and sock.getsockname() == sock.getpeername()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import grp
@@ -34,7 +35,7 @@ class Listener(DescriptorTransport):
 
     __slots__ = ("_accept", "_identity", "_path", "_sock")
 
-    def __init__(self, sock: socket.SocketType, path: str = "") -> None:
+    def __init__(self, sock: _socket.socket, path: str = "") -> None:
         self._sock = sock
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
         self._path = os.path.abspath(path) if path else ""  # the program may change its folder
@@ -51,7 +52,7 @@ class Listener(DescriptorTransport):
         """
         descriptor, sockaddr = self._accept()
         sock = self._sock
-        peer = socket.SocketType(sock.family, sock.type, sock.proto, descriptor)
+        peer = _socket.socket(sock.family, sock.type, sock.proto, descriptor)
         peer.setblocking(False)
         return SocketTransport(peer, sockaddr)
 
@@ -122,8 +123,8 @@ def listen(
     return _listen_inet(address, endpoints, backlog)
 
 
-def _socket(family: int) -> socket.SocketType:
-    return socket.SocketType(
+def _socket(family: int) -> _socket.socket:
+    return _socket.socket(
         family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
 
@@ -207,7 +208,7 @@ def _listen_unix(
         raise ListenError(f"{address}: {error.strerror}", error.errno) from error
 
 
-def _open_up(sock: socket.SocketType, path: str, backlog: int, mode: int, group: int) -> Listener:
+def _open_up(sock: _socket.socket, path: str, backlog: int, mode: int, group: int) -> Listener:
     # A bound socket refuses everybody until it listens: mode and group are set first, so there is
     # no moment at which others can connect.
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ def resolve(
     arguments = (address.host or None, address.port, 0, socket.SOCK_STREAM, 0)
     found: list[Any]
     try:
-        found = socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
+        found = _socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
         found = _look_up(arguments, flags, timeout, clock)
     endpoints = [Endpoint(int(family), sockaddr) for family, _, _, _, sockaddr in found]

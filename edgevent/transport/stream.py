@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import ipaddress
 import socket
 import struct
@@ -42,7 +43,7 @@ def is_loopback(sockaddr: Any) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def set_stream_options(sock: socket.SocketType) -> None:
+def set_stream_options(sock: _socket.socket) -> None:
     """Sets what every TCP socket has; accepted ones inherit it from the listening one (Linux)."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         tcp = socket.IPPROTO_TCP
@@ -67,7 +68,7 @@ class SocketTransport(DescriptorTransport):
     receive: Callable[[int], bytes]
     transmit: Callable[[bytes | memoryview], int]
 
-    def __init__(self, sock: socket.SocketType, sockaddr: Any = None) -> None:
+    def __init__(self, sock: _socket.socket, sockaddr: Any = None) -> None:
         self._sockaddr = sock.getpeername() if sockaddr is None else sockaddr
         self._sock = sock
         super().__init__(sock.fileno())
