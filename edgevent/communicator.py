@@ -3,56 +3,32 @@
 from __future__ import annotations
 
 import logging
-import threading
+import re
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gevent.exceptions import LoopExit
 from greenlet import getcurrent, greenlet
 
 from . import limits
-from .connection import FAILURES, Connection
+from .calls import Call, CallQueue
+from .connection import Connection
 from .dispatcher import Dispatcher
 from .errors import UsageError
 from .inspect_alive import describe_alive
 from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from .runtime.monitor import Monitor
+from .runtime.native import Local
 from .runtime.signals import SignalWatch, signal_number
-from .runtime.turns import IDLE, Turns
+from .runtime.turns import Turns
 from .timer import Timer
 
 logger = logging.getLogger("edgevent")
 
 _C = TypeVar("_C", bound=Connection)
-
-
-class _Call:
-    """A function from another thread, on its way to a turn."""
-
-    __slots__ = ("arguments", "function", "ticket")
-
-    priority = limits.DEFAULT_PRIORITY
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.ticket = IDLE
-
-    @property
-    def name(self) -> str:
-        return f"call_threadsafe({getattr(self.function, '__qualname__', self.function)})"
-
-    def run_unit(self, unit: Any) -> None:
-        raise NotImplementedError
-
-    def run_turn(self) -> None:
-        try:
-            self.function(*self.arguments)
-        except FAILURES as error:
-            logger.error("%s failed", self.name, exc_info=error)
+_GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
 class Communicator:
@@ -69,7 +45,7 @@ class Communicator:
     its own; they share the thread's turns.
     """
 
-    _of_thread = threading.local()
+    _of_thread = Local()
 
     def __init__(
         self,
@@ -86,17 +62,20 @@ class Communicator:
         self.name = name
         self.drain_timeout = drain_timeout
         self.traces = False
+        self._closed = False
         self._connections: dict[Connection, None] = {}
         self._names: dict[str, Connection] = {}
         self._keepers = 0
+        self._listening = 0
         self._runner: greenlet | None = None
-        self._result: bool | BaseException | None = None
+        self._result: bool | None = None
+        self._failure: BaseException | None = None
         self._stopping = False
         self._watches: dict[int, SignalWatch] = {}
-        self._calls: deque[_Call] = deque()
-        self._wake: Any = self.turns.loop.async_()
+        self._calls = CallQueue(self.turns, self._check_end)
         self._alarms: list[Alarm] = []
         self._show: Any = None
+        self._show_level = logging.INFO
         self._level: int | None = None
         self._spent = 0.0
         self._began: tuple[float, float] | None = None
@@ -107,7 +86,7 @@ class Communicator:
     def instance(cls) -> Communicator:
         """Returns the communicator of this thread, made at the first call."""
         found: Communicator | None = getattr(cls._of_thread, "instance", None)
-        if found is None or found.turns is not Turns.current():
+        if found is None or found._closed or found.turns is not Turns.current():
             found = cls._of_thread.instance = cls()
         return found
 
@@ -123,24 +102,39 @@ class Communicator:
         self.close()
 
     def __repr__(self) -> str:
-        state = "stopping" if self._stopping else "running" if self.is_running else "idle"
+        if self._closed:
+            state = "closed"
+        else:
+            state = "stopping" if self._stopping else "running" if self.is_running else "idle"
         return f"<Communicator {self.name} {state}, {len(self._connections)} connections>"
 
     def close(self) -> None:
-        """Closes all connections at once and lets go of signals. Idempotent."""
-        for connection in tuple(self._connections):
-            connection.cut()
+        """Closes all connections at once, lets go of signals, and ends ``run``. Idempotent.
+
+        In a forked child nothing is left to be closed, and no hook is called.
+
+        Raises:
+            WrongThreadError: The communicator belongs to another thread.
+        """
+        if self._closed:
+            return
+        if not self.turns.forked:
+            self.turns.check()
+        self._closed = True
+        if not self.turns.forked:
+            for connection in tuple(self._connections):
+                connection.cut()
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
         self._stop_alarms()
         self.show_connections(False)
-        self._wake.stop()
+        self._calls.stop()
         if self._monitor is not None:
             self._monitor.stop()
             self._monitor = None
-        if self._failed in self.turns.on_failure:
-            self.turns.on_failure.remove(self._failed)
+        self.turns.on_failure.remove(self._failed)
+        self._finish(True)
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -153,9 +147,11 @@ class Communicator:
         """Takes a connection and runs it from now on; returns it.
 
         Raises:
-            UsageError: It is closed, or another communicator has it.
+            UsageError: It is closed, another communicator has it, or this communicator is closed.
         """
         self.turns.check()
+        if self._closed:
+            raise UsageError(f"{self.name} is closed")
         if connection.is_closed:
             raise UsageError(f"{connection.name} is closed and cannot be added")
         if connection.communicator is self:
@@ -165,23 +161,38 @@ class Communicator:
         self._give_name(connection)
         self._connections[connection] = None
         self._keepers += connection.keep_running
+        self._listening += connection.enabled
         connection.attach(self)
-        logger.debug("%s: added", connection.name)
-        self._log(logging.DEBUG, "%s: %s added", self.name, connection.name)
-        connection.call_hook(connection.connection_added)
-        if self._stopping:
+        level = self._level if self.traces and self._level is not None else logging.DEBUG
+        logger.log(level, "%s: added to %s", connection.name, self.name)
+        if type(connection).connection_added is not Connection.connection_added:
+            connection.call_hook(connection.connection_added)
+        if self._stopping and connection in self._connections:
             connection.drain()
+        else:
+            self._check_end()
         return connection
 
     def _give_name(self, connection: Connection) -> None:
         name = connection.name
-        if name in self._names:
+        if self._is_taken(name, connection):
             number = 2
-            while f"{name}#{number}" in self._names:
+            while self._is_taken(f"{name}#{number}", connection):
                 number += 1
             connection.name = name = f"{name}#{number}"
-        if connection._name:
+        if connection.is_named:
             self._names[name] = connection
+
+    def _is_taken(self, name: str, connection: Connection) -> bool:
+        if name in self._names:
+            return True
+        # The names that connections make up are no two the same, and are not kept: ten thousand of
+        # them would take a megabyte. But somebody may give such a name.
+        return (
+            connection.is_named
+            and _GIVEN_BY_US.fullmatch(name) is not None
+            and any(other.name == name for other in self._connections)
+        )
 
     def remove_connection(self, connection: Connection) -> bool:
         """Lets go of a connection: its queued turns are cancelled, its descriptor stays open.
@@ -189,23 +200,34 @@ class Communicator:
         Returns:
             Whether it was there.
         """
+        self.turns.check()
         if connection not in self._connections:
             return False
         del self._connections[connection]
         if self._names.get(connection.name) is connection:
             del self._names[connection.name]
         self._keepers -= connection.keep_running
+        self._listening -= connection.enabled
         connection.detach()
-        logger.debug("%s: removed", connection.name)
-        if self._level is not None:
+        if self._level is None:
+            logger.debug("%s: removed from %s", connection.name, self.name)
+        else:
             left = ", ".join(sorted(other.name for other in self._connections)) or "none"
-            self._log(self._level, "%s: %s removed, left: %s", self.name, connection.name, left)
-        connection.call_hook(connection.connection_removed)
+            logger.log(
+                self._level, "%s: removed from %s, left: %s", connection.name, self.name, left
+            )
+        if type(connection).connection_removed is not Connection.connection_removed:
+            if getcurrent() is self.turns.hub:
+                hook = connection.connection_removed
+                self.turns.arrive(Call(connection.call_hook, (hook,)))
+            else:
+                connection.call_hook(connection.connection_removed)
         self._check_end()
         return True
 
     def changed(self, connection: Connection) -> None:
         """Called by a connection that was enabled or disabled."""
+        self._listening += 1 if connection.enabled else -1
         self._check_end()
 
     def every(
@@ -246,104 +268,108 @@ class Communicator:
 
         Returns:
             True when the last connection that keeps it running is gone, or ``stop`` is done; False
-            when all that is left is disabled and nothing could ever happen (logged).
+            when all that is left is disabled and nothing could ever happen (logged). That is
+            noticed in the main greenlet of a thread; elsewhere the main one gets ``LoopExit``
+            where it waits.
 
         Raises:
-            UsageError: It runs already.
-            EdgeventError: An internal failure; what a turn raises never comes here.
+            UsageError: It runs already, or the communicator is closed.
+            Exception: An internal failure, as it was raised; nothing that a hook or handler of the
+                user's raises comes here, but what is no ``Exception``.
         """
         current = self.turns.check_wait()
         if self._runner is not None:
             raise UsageError(f"{self.name}.run() was called inside run()")
+        if self._closed:
+            raise UsageError(f"{self.name} is closed")
         self._result = None
         self._runner = current
         self._began = (time.monotonic(), time.thread_time())
+        self._calls.start()
         try:
             self._check_end()
-            if self._result is None:
-                self._park()
-        finally:
-            self._runner = None
-            self._wake.stop()
-            began, used = self._began
-            self._spent += (time.monotonic() - began) - (time.thread_time() - used)
-            self._began = None
-            self._stopping = False
-        result = self._result
-        if isinstance(result, BaseException):
-            raise result
-        return bool(result)
-
-    def _park(self) -> None:
-        try:
-            while self._result is None:
+            while self._result is None and self._failure is None:
                 self.turns.hub.switch()
         except LoopExit:
-            # No watcher is left that could ever call back. The async watcher that stands for other
-            # threads is not referenced while all connections are disabled; see _check_end.
-            logger.warning(
-                "%s: all connections are disabled, nothing can ever happen: %s",
-                self.name,
-                ", ".join(connection.name for connection in self._connections),
-            )
+            # No watcher is left that could ever call back: the queue for other threads does not
+            # keep the loop while all connections are disabled.
             self._result = False
+            names = ", ".join(connection.name for connection in self._connections)
+            logger.warning("%s: all is disabled, nothing can happen: %s", self.name, names)
+        finally:
+            self._runner = None
+            self._calls.stop()
+            self._spent = self.idle
+            self._began = None
+            self._stopping = False
+            self._stop_alarms()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return bool(self._result)
 
     def _check_end(self) -> None:
         """Ends ``run`` when nothing keeps it; lets the loop end when all is disabled."""
         if self._runner is None or self._result is not None:
             return
-        if not self._keepers or (self._stopping and not self._connections):
+        if self._stopping:
+            if not self._connections and not self._calls.open:
+                self._finish(True)
+        elif not self._keepers:
             self._finish(True)
-            return
-        # Referenced, it keeps the loop alive for signals and other threads, which the loop itself
-        # does not count.
-        listening = any(connection.enabled for connection in self._connections)
-        self._wake.stop()
-        self._wake.ref = listening
-        self._wake.start(self._take_calls)
-        if self._calls:
-            self._wake.send()
+        self._calls.keep_loop(self._listening > 0)
 
-    def _finish(self, result: bool | BaseException) -> None:
-        if self._result is None:
+    def _finish(self, result: bool) -> None:
+        if self._runner is not None and self._result is None:
             self._result = result
-            self._stop_alarms()
-            if self._runner is not None and self._runner is not getcurrent():
-                self.turns.loop.run_callback(self._resume)
+            self._wake_runner()
+
+    def _wake_runner(self) -> None:
+        if self._runner is not getcurrent():
+            self.turns.loop.run_callback(self._resume)
 
     def _resume(self) -> None:
         if self._runner is not None:
             self._runner.switch()
+
+    def _failed(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        if self._runner is not None:
+            self._wake_runner()
 
     def stop(self, drain_timeout: float | None = None) -> None:
         """Ends all connections, and then ``run``. Does not wait; a second call is harmless.
 
         Listeners close at once, and nothing more is read. What has been received is handled,
         handlers end, and what was sent leaves, for at most ``drain_timeout`` seconds; then all
-        that is left is closed.
+        that is left is closed. Called before ``run``, it ends that as soon as it begins.
         """
+        self.turns.check()
         timeout = self.drain_timeout if drain_timeout is None else drain_timeout
         if not self._stopping:
             self._stopping = True
             logger.info("%s: stopping", self.name)
-            self._alarms.append(
-                self.clock.call_later(limits.STILL_THERE_WARNING, self._name_those_left)
-            )
             for connection in tuple(self._connections):
                 if connection in self._connections:
                     connection.call_hook(connection.drain)
+            if self._connections and timeout > 0.0:
+                self._call_later(limits.STILL_THERE_WARNING, self._name_those_left)
         if timeout <= 0.0:
             self._cut()
-        else:
-            self._alarms.append(self.clock.call_later(timeout, self._cut))
+        elif self._connections or self._calls.open:
+            self._call_later(timeout, self._cut)
         self._check_end()
+
+    def _call_later(self, delay: float, callback: Callable[[], object]) -> None:
+        self._alarms.append(self.clock.call_later(delay, callback))
 
     def _cut(self) -> None:
         try:
             for connection in tuple(self._connections):
                 logger.warning("%s: closed, it did not end in time", connection.name)
                 connection.cut()
-            self._check_end()
+            self._finish(True)
         except BaseException as error:
             self.turns.failed(error)
 
@@ -356,15 +382,15 @@ class Communicator:
             alarm.stop()
         self._alarms.clear()
 
-    def _failed(self, error: BaseException) -> None:
-        self._finish(error)
-
     def stop_on(self, *signals: str | int) -> None:
         """Stops on any of these signals: the first one drains, the second one stops at once.
+
+        ``close`` lets go of them and brings back what the signals did before.
 
         Raises:
             UsageError: There is no such signal, or the thread is not the main one.
         """
+        self.turns.check()
         for name in signals:
             number = signal_number(name)
             if number not in self._watches:
@@ -380,22 +406,19 @@ class Communicator:
     def call_threadsafe(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Has a function called in a turn of this communicator's thread. Callable from any thread.
 
-        What it raises is logged. A call that comes after ``close`` is never made.
-        """
-        self._calls.append(_Call(function, arguments))
-        self._wake.send()
+        It is called while ``run`` goes on; a call that comes at another time waits for the next
+        ``run``. What the function raises is logged.
 
-    def _take_calls(self) -> None:
-        try:
-            while self._calls:
-                self.turns.arrive(self._calls.popleft())
-        except BaseException as error:
-            self.turns.failed(error)
+        Raises:
+            ForkedError: The calling process was forked from the communicator's.
+        """
+        self._calls.put(function, arguments)
 
     # --- debugging --------------------------------------------------------------------------------
 
-    def show_connections(self, on: bool = True) -> None:
+    def show_connections(self, on: bool = True, *, level: int = logging.INFO) -> None:
         """Logs at each wait what is listened to."""
+        self._show_level = level
         if on and self._show is None:
             self._show = self.turns.loop.prepare(ref=False)
             self._show.start(self._show_now)
@@ -409,7 +432,7 @@ class Communicator:
             for connection in sorted(self._connections, key=lambda found: found.priority)
             if connection.enabled
         )
-        logger.info("%s: waiting for: %s", self.name, names or "nothing")
+        logger.log(self._show_level, "%s: waiting for: %s", self.name, names or "nothing")
 
     def log_connections(self, level: int | None = logging.INFO) -> None:
         """Logs at this level, after each removal, what remains; ``None`` ends it."""
@@ -419,11 +442,12 @@ class Communicator:
         """Sets the level of both, and traces what is added, removed and received; None ends it."""
         self.traces = level is not None
         self.log_connections(level)
-        self.show_connections(self.traces)
+        self.show_connections(self.traces, level=logging.INFO if level is None else level)
 
-    def _log(self, level: int, text: str, *arguments: object) -> None:
-        if self.traces or self._level is not None:
-            logger.log(self._level or level, text, *arguments)
+    def trace(self, text: str, *arguments: object) -> None:
+        """Logs at the level of :meth:`debug_connections`; asked for while ``traces`` is set."""
+        if self._level is not None:
+            logger.log(self._level, text, *arguments)
 
     def log_alive(self) -> None:
         """Logs the greenlets, connections, descriptors and memory of this process."""

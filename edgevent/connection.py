@@ -30,6 +30,10 @@ FAILURES: Final = (Exception, gevent.Timeout)
 
 _TIMEOUT: Final = 1
 _DATE: Final = 2
+_DRAINED: Final = 256
+"""What can be due in a turn of any connection; the layers above have bits of their own."""
+
+_DATE_STEP: Final = 0.5  # a date is looked at so often: the kernel tells nobody that it was set
 
 
 class Owner(Protocol):
@@ -39,6 +43,9 @@ class Owner(Protocol):
     clock: Clock
     dispatcher: Dispatcher | None
     traces: bool
+
+    def trace(self, text: str, *arguments: object) -> None:
+        """Logs what is received, while ``traces`` is set."""
 
     def remove_connection(self, connection: Connection, /) -> bool:
         """Forgets the connection."""
@@ -131,6 +138,11 @@ class Connection:
         self._name = name
 
     @property
+    def is_named(self) -> bool:
+        """Whether somebody gave the connection its name."""
+        return self._name != ""
+
+    @property
     def priority(self) -> int:
         """0 to 255; 0 is served first. A change holds from the next turn on."""
         return self._priority
@@ -158,18 +170,28 @@ class Connection:
     def enabled(self, enabled: bool) -> None:
         if enabled == self._enabled:
             return
+        communicator = self._communicator
+        if communicator is None:
+            self._enabled = enabled
+            return
+        communicator.turns.check()
         self._enabled = enabled
-        if self._communicator is not None:
-            self._enabled_changed(enabled)
-            self._communicator.changed(self)
-            if enabled:
-                self._catch_up()
+        self._enabled_changed(enabled)
+        if enabled:
+            self._start_delay()
+            self._start_date()
+            self._catch_up()
+        else:
+            self._cancel_turn()
+            self._stop_alarms()
+        communicator.changed(self)
 
     @property
     def timeout_delay(self) -> float | None:
         """Seconds between calls of :meth:`process_timeout`; ``None`` for none.
 
-        A call that would come while the one before it still runs is skipped. Disabling stops it.
+        A call that would come while a turn of the connection still runs is skipped. Disabling
+        stops it; enabling begins a whole delay anew.
         """
         return self._delay
 
@@ -182,11 +204,17 @@ class Connection:
 
     @property
     def timeout_date(self) -> float | None:
-        """The date (seconds since 1970) of one call of :meth:`process_timeout`; never skipped."""
+        """The date (seconds since 1970) of one call of :meth:`process_timeout`.
+
+        It is never skipped: a connection that is busy or disabled then is called afterwards. When
+        the system's date is set, the call comes within a second of the jump.
+        """
         return self._date
 
     @timeout_date.setter
     def timeout_date(self, date: float | None) -> None:
+        if date is not None and not abs(date) < float("inf"):
+            raise UsageError(f"{self.name}: seconds since 1970 were expected: {date!r}")
         self._date = date
         self._start_date()
 
@@ -195,9 +223,20 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection and takes it out of its communicator. Idempotent."""
+        """Ends the connection and takes it out of its communicator. Idempotent.
+
+        A turn that runs goes on to its end. In a forked child nothing is left to be closed.
+
+        Raises:
+            WrongThreadError: The communicator belongs to another thread.
+        """
         if not self._closed:
+            turns = self._owning_turns()
+            if turns is not None and not turns.forked:
+                turns.check()
             self._closed = True
+            if turns is not None and turns.forked:
+                return
             self._stop_alarms()
             if self._release():
                 self._leave()
@@ -239,10 +278,14 @@ class Connection:
         """Called in a turn when the peer has ended the connection; it is closed afterwards."""
 
     def connection_added(self) -> None:
-        """Called when a communicator has taken the connection."""
+        """Called when a communicator has taken the connection, by the call that added it."""
 
     def connection_removed(self) -> None:
-        """Called when the communicator has let go of the connection."""
+        """Called when the communicator has let go of the connection.
+
+        That is by the call that removed or closed it, but in a turn of its own when the end came
+        from the hub: the last bytes had left, or the time of ``stop`` was over.
+        """
 
     # --- with the communicator --------------------------------------------------------------------
 
@@ -264,14 +307,27 @@ class Connection:
         if self._enabled and not self._closed:
             self._enabled_changed(False)
         self._communicator = None
-        if self.ticket != RUNNING:
-            self.ticket = IDLE
+        self._cancel_turn()
+        self._due &= ~_TIMEOUT
         self._stop_alarms()
 
     def drain(self) -> bool:
-        """Begins to end because of ``stop``; returns whether the connection has ended already."""
+        """Begins to end because of ``stop``: at once, or when the turn that runs has ended.
+
+        Returns:
+            Whether the connection has ended already.
+        """
+        if self.ticket == RUNNING and not self._closed:
+            self._enabled_changed(False)
+            self._stop_alarms()
+            self._due |= _DRAINED
+            return False
         self.close()
         return True
+
+    def _owning_turns(self) -> Turns | None:
+        """The turns of the thread that the connection belongs to, when it belongs to one."""
+        return None if self._communicator is None else self._communicator.turns
 
     def _enabled_changed(self, enabled: bool) -> None:
         """Starts or stops to listen."""
@@ -297,6 +353,10 @@ class Connection:
         if communicator is not None and self.ticket == IDLE and self._enabled and self._is_due():
             communicator.turns.arrive(self)
 
+    def _cancel_turn(self) -> None:
+        if self.ticket != RUNNING:
+            self.ticket = IDLE  # its entry is passed over
+
     def _mark_due(self, what: int) -> None:
         self._due |= what
         self._catch_up()
@@ -313,12 +373,16 @@ class Connection:
         raise NotImplementedError
 
     def _work(self) -> None:
-        if self._due & (_TIMEOUT | _DATE):
-            self._due &= ~(_TIMEOUT | _DATE)
-            self.call_hook(self.process_timeout)
+        for what in (_TIMEOUT, _DATE):
+            if self._due & what and not self._closed:
+                self._due &= ~what
+                self.call_hook(self.process_timeout)
 
     def _end_turn(self) -> None:
         self.ticket = IDLE
+        if self._due & _DRAINED:
+            self.close()
+            return
         communicator = self._communicator
         if communicator is not None and self._enabled and self._is_due():
             communicator.turns.later(self)
@@ -348,14 +412,17 @@ class Connection:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm = None
-        if self._delay is not None and self._communicator is not None and not self._closed:
-            clock = self._communicator.clock
+        if self._delay is not None and self._may_alarm():
+            clock = self._clock
             self._next = clock.now() + self._delay
             self._alarm = clock.call_later(self._delay, self._delay_over)
 
+    def _may_alarm(self) -> bool:
+        return self._communicator is not None and self._enabled and not self._closed
+
     def _delay_over(self) -> None:
         communicator, delay = self._communicator, self._delay
-        if communicator is None or delay is None:
+        if communicator is None or delay is None or communicator.turns.forked:
             return
         try:
             clock = communicator.clock
@@ -364,7 +431,7 @@ class Connection:
             if self._next <= now:  # the hub was busy: what was missed is skipped, not made up
                 self._next += delay * ((now - self._next) // delay + 1)
             self._alarm = clock.call_later(self._next - now, self._delay_over)
-            if self._enabled and self.ticket != RUNNING:
+            if self.ticket != RUNNING:
                 self._mark_due(_TIMEOUT)
         except BaseException as error:
             communicator.turns.failed(error)
@@ -373,16 +440,17 @@ class Connection:
         if self._date_alarm is not None:
             self._date_alarm.stop()
             self._date_alarm = None
-        if self._date is not None and self._communicator is not None and not self._closed:
-            clock = self._communicator.clock
-            self._date_alarm = clock.call_later(self._date - clock.date(), self._look_at_date)
+        if self._date is not None and self._may_alarm():
+            clock = self._clock
+            left = self._date - clock.date()
+            self._date_alarm = clock.call_later(min(left, _DATE_STEP), self._look_at_date)
 
     def _look_at_date(self) -> None:
         communicator, date = self._communicator, self._date
-        if communicator is None or date is None:
+        if communicator is None or date is None or communicator.turns.forked:
             return
         try:
-            if communicator.clock.date() < date:  # the date was set back meanwhile
+            if communicator.clock.date() < date:
                 self._start_date()
             else:
                 self._date = None

@@ -32,6 +32,8 @@ READ_BYTES: Final = 64 * 1024
 """The most that one read takes. Above 128 KiB, malloc maps and unmaps memory at every read."""
 INBOX_BYTES: Final = 128 * 1024
 """Past this mark (or two lines, if that is more) reading from the peer stops."""
+INBOX_HARD_BYTES: Final = 8 * 1024 * 1024
+"""While an answer is awaited, reading goes on past the mark; so much piled up ends the wait."""
 OUTBOX_BYTES: Final = 1024 * 1024
 """Past this mark (or two lines, if that is more) a sender waits, or is refused."""
 OUTBOX_HARD_BYTES: Final = 8 * 1024 * 1024
@@ -50,8 +52,6 @@ UNDELIVERED_MESSAGES: Final = 10_000
 """The most messages of which a permanent connection remembers that they may be lost."""
 UNDELIVERED_BYTES: Final = 8 * 1024 * 1024
 """The most bytes of such messages."""
-CLIENT_INBOX_MESSAGES: Final = 1_000
-"""The most messages that nobody asked for and that a blocking client keeps for ``receive``."""
 LATE_ANSWERS: Final = 64
 """The most requests without a serial, given up, whose late answer is still swallowed."""
 LATE_ANSWER_TIMEOUT: Final = 60.0

@@ -24,13 +24,14 @@ from .wire import (
     NO_LAYOUT,
     Header,
     Layout,
-    are_plain,
     as_read,
     build_header,
     built_headers,
     check_layout,
     escape_all,
+    is_plain,
     known_lines,
+    layouts,
     parse_escaped,
     parse_header,
     parse_plain,
@@ -98,11 +99,15 @@ class Message:
     ) -> None:
         key = (sent_from_server, sent_from_service, server, service, command)
         self._header = built_headers.get(key) or build_header(key)
-        texts = to_texts(parameters, command)
-        self._layout = check_layout(texts, MAX_PARAMETERS, command)
-        self._parameters = texts
+        if parameters:
+            texts, self._plain = to_texts(parameters, command)
+            layout = layouts.get(tuple(texts))
+            self._layout = layout or check_layout(texts, MAX_PARAMETERS, command)
+            self._parameters = texts
+        else:
+            self._parameters, self._plain = {}, True
+            self._layout = NO_LAYOUT
         self._found = None
-        self._plain = None
         self._wire = None
         self.match = None
 
@@ -278,12 +283,16 @@ class Message:
         """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
         header = self._header
         key = ("", "", header[0], header[1], command)
-        texts = to_texts(parameters, command)
+        header = built_headers.get(key) or build_header(key)
+        texts, plain = to_texts(parameters, command) if parameters else ({}, True)
         serial = self.get("serial")
         if serial is not None and "serial" not in texts:
             texts["serial"] = serial
-        header = built_headers.get(key) or build_header(key)
-        return _make(header, check_layout(texts, MAX_PARAMETERS, command), texts)
+            plain = plain and is_plain(serial)
+        layout = layouts.get(tuple(texts)) or check_layout(texts, MAX_PARAMETERS, command)
+        message = _make(header, layout, texts)
+        message._plain = plain
+        return message
 
     def with_parameters(
         self, parameters: Mapping[str, Any] | None = None, /, **more: Any
@@ -294,7 +303,7 @@ class Message:
         texts = (self._parameters or self._all()).copy()
         plain = self._plain
         if plain is None:
-            plain = self._plain = are_plain(texts)
+            plain = self._plain = is_plain("".join(texts.values()))
         for name, value in changes.items():
             if type(value) is not str or not value.isalnum():  # what is, the wire can carry
                 value = to_text(value, name, header[4])
@@ -340,7 +349,7 @@ class Message:
                 text = self._header[5]
             else:
                 parameters = self._parameters or self._all()
-                if self._plain or are_plain(parameters):
+                if self._plain or is_plain("".join(parameters.values())):
                     body = layout.form % layout.pick(parameters)
                 else:
                     body = escape_all(parameters)
@@ -349,6 +358,10 @@ class Message:
                 text = f"{self._header[5]} {body}"
             wire = self._wire = text.encode("utf-8", "surrogateescape")
         return wire
+
+    def to_line(self) -> bytes:
+        """The canonical text form with its newline, as streams carry it."""
+        return (self._wire or self.__bytes__()) + b"\n"
 
     def __str__(self) -> str:
         return bytes(self).decode("utf-8", "surrogateescape")

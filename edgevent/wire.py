@@ -206,15 +206,27 @@ def find_layout(names: tuple[str, ...], command: str) -> Layout:
     return layout
 
 
-def to_texts(parameters: Mapping[str, Any] | None, command: str) -> dict[str, str]:
-    """Turns each value into a text that the wire can carry."""
-    if not parameters:
-        return {}
+def to_texts(parameters: Mapping[str, Any], command: str) -> tuple[dict[str, str], bool]:
+    """Turns each value into a text that the wire can carry.
+
+    Returns:
+        The texts, and whether all of them are written as they are.
+    """
     texts = dict(parameters)
-    for name, value in texts.items():
-        if type(value) is not str or not value.isalnum():  # what is, the wire can carry
-            texts[name] = to_text(value, name, command)
-    return texts
+    for value in texts.values():
+        if type(value) is not str:
+            for name, other in texts.items():
+                if type(other) is not str:
+                    texts[name] = to_text(other, name, command)
+            break
+    joined = "".join(texts.values())  # one look at all of them costs less than one at each
+    if "\0" in joined or not joined.isascii():
+        for name, text in texts.items():
+            texts[name] = check_text(text, name, command)
+    plain = not (
+        "\\" in joined or ";" in joined or '"' in joined or "\n" in joined or "\r" in joined
+    )
+    return texts, plain
 
 
 def to_text(value: object, name: str, command: str) -> str:
@@ -291,12 +303,9 @@ def escape(value: str) -> str:
     return value
 
 
-def are_plain(texts: dict[str, str]) -> bool:
-    """Whether all values can be written as they are."""
-    joined = "".join(texts.values())
-    return not (
-        "\\" in joined or ";" in joined or '"' in joined or "\n" in joined or "\r" in joined
-    )
+def is_plain(text: str) -> bool:
+    """Whether values that are joined to this text can all be written as they are."""
+    return not ("\\" in text or ";" in text or '"' in text or "\n" in text or "\r" in text)
 
 
 def escape_all(parameters: dict[str, str]) -> str:

@@ -1,39 +1,37 @@
 """Starts hello_service.py as a process of its own, and asks it in four ways."""
 
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from threading import Timer
 
 from edgevent import Client, Communicator, Message, PermanentConnection
 
-right = []
-
 
 def ask(peer, a, b):
-    question = Message("ADD", {"a": a, "b": b})
-    print(f"{peer.name}: {question}", flush=True)
-    answer = peer.request(question, reply="SUM", timeout=5.0, serial=False)
-    print(f"{peer.name}:   {answer}", flush=True)
+    print(f"{peer.name} asks: ADD a={a};b={b}", flush=True)
+    answer = peer.request(Message("ADD", {"a": a, "b": b}), reply="SUM", timeout=5.0, serial=False)
+    print(f"{peer.name} gets: {answer}", flush=True)
     right.append(answer.integer("value") == a + b)
 
 
+right = []
 program = sys.argv[1] if sys.argv[1:] else Path(__file__).with_name("hello_service.py")
 with tempfile.TemporaryDirectory() as folder:
     command = [sys.executable, program, "tcp://127.0.0.1:0", f"unix:{folder}/hello.sock"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
-        Timer(20.0, service.kill).start()
+        signal.signal(signal.SIGALRM, lambda *_: service.kill())
+        signal.alarm(20)  # seconds
         try:
             for kind in ("TCP", "Unix"):
                 address = service.stdout.readline().split()[-1]  # listening on ADDRESS
                 with Communicator() as communicator:
-                    link = PermanentConnection(address, name=f"permanent link, {kind}")
-                    link.on_connected(lambda link: (ask(link, 1, 2), communicator.stop()))
+                    link = PermanentConnection(address, name=f"permanent link over {kind}")
                     communicator.add_connection(link)
-                    communicator.after(8.0, communicator.stop)
-                    communicator.run()
-                with Client(address, name=f"blocking client, {kind}") as client:
+                    link.wait_until_up(5.0)
+                    ask(link, 1, 2)
+                with Client(address, name=f"blocking client over {kind}") as client:
                     ask(client, 20, 22)
         finally:
             service.terminate()

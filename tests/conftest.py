@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytest_plugins = ["edgevent.testing.plugin"]
+
 # The options meant for this run must not reach a pytest that a test starts.
 os.environ.pop("PYTEST_ADDOPTS", None)
 

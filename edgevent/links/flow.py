@@ -127,6 +127,9 @@ class Flow(Connection):
     def _clock(self) -> Clock:
         return self._use_clock
 
+    def _owning_turns(self) -> Turns:
+        return self._turns
+
     def _enabled_changed(self, enabled: bool) -> None:
         if enabled:
             self._resume_reading()
@@ -251,7 +254,10 @@ class Flow(Connection):
             if self._receiver is not None:
                 self._hand_over()
         if inbox.is_full:
-            self._pause_reading()
+            self._inbox_filled()
+
+    def _inbox_filled(self) -> None:
+        self._pause_reading()
 
     def _takes_turns(self) -> bool:
         return self._communicator is not None
@@ -281,10 +287,12 @@ class Flow(Connection):
     def _sending_broke(self, error: NetworkError) -> None:
         if self._closed:
             self._shut()
-        elif error.errno is None:  # this side gave the peer up, which may never end the stream
+            return
+        if error.errno is None:  # this side gave the peer up, which may never end the stream
             self.ended(error)
         # Else what the peer has sent before it went is still read and handled: the end comes from
-        # the read side.
+        # the read side. If it has come already, it has waited for what was to be sent.
+        self._catch_up()
 
     def _emptied(self) -> None:
         if self._closed:
@@ -311,7 +319,7 @@ class Flow(Connection):
         error = self._error
         if error is not None:
             return type(error)(error.args[0], error.errno)
-        if self._closed and not self._eof:
+        if self._draining or (self._closed and not self._eof):
             return ClosedError(f"{self.name} is closed")
         return ConnectionLostError(f"{self.name}: the peer has ended the connection")
 
@@ -338,6 +346,10 @@ class Flow(Connection):
         self._closed = True
         self._stop_alarms()
         self._pause_reading()
+        if self._introduction is not True:
+            self._introduced()
+        if self._receiver is not None:
+            self._turns.loop.run_callback(self._hand_over)
         self._shut()
 
     def _shut(self) -> None:

@@ -12,16 +12,27 @@ from ..address import Address
 from ..answers import answer_failure, is_senders_mistake
 from ..connection import FAILURES, Owner
 from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
-from ..errors import ConnectionLostError, EdgeventError, MessageError, NetworkError
+from ..errors import (
+    ConnectionLostError,
+    EdgeventError,
+    MessageError,
+    NetworkError,
+    QueueFullError,
+    RequestTimeout,
+)
 from ..framing import Framer, LineFramer
 from ..message import Message
 from ..runtime.native import get_ident
+from ..runtime.outbox import Outbox
 from ..transport.base import StreamTransport
 from .raw import check_line_bytes
-from .request import Request, RequestTable, next_serial, reply_set
+from .request import Request, RequestTable, reply_set
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
+
+
+parse = Message.parse
 
 
 @functools.lru_cache(maxsize=1)
@@ -99,6 +110,11 @@ class MessageConnection(BaseStream[Message]):
         return True
 
     @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the peer that a sender has to wait too."""
+        return self._outbox is not None and self._outbox.is_full
+
+    @property
     def malformed_count(self) -> int:
         """How many malformed lines came within the last minute."""
         return len(self._malformed or ())
@@ -118,20 +134,31 @@ class MessageConnection(BaseStream[Message]):
         turns = self._turns
         if turns.thread != get_ident() or turns.forked:
             turns.check()
-        line = self.encode(message, json)
-        outbox = self._outbox or self.outbox
-        outbox.write(line)
+        line = self.encode(message, True) if json else message.to_line()
+        if len(line) > self.max_line_bytes:
+            line = self.encode(message, json)
+        (self._outbox or self.outbox).write(line)
+
+    _dials_anew = False  # whether request_again is to look at the connection first
+    takes_note = False
+    """Whether :meth:`note_sent` is to be called with what goes to the outbox by another way."""
+
+    def note_sent(self, message: Message) -> None:
+        """Takes note of a message that has just been given to the outbox."""
 
     def encode(self, message: Message, json: bool = False) -> bytes:
         """Returns the line that stands for a message, newline included; errors as in ``send``."""
-        line = message.to_json().encode("utf-8", "surrogateescape") if json else bytes(message)
-        if len(line) > self.max_line_bytes:
+        if json:
+            line = message.to_json().encode("utf-8", "surrogateescape") + b"\n"
+        else:
+            line = message.to_line()
+        if len(line) > self.max_line_bytes + 1:
             raise MessageError(
-                f"{message.command}: a line of {len(line)} bytes is over the limit of"
+                f"{message.command}: a line of {len(line) - 1} bytes is over the limit of"
                 f" {self.max_line_bytes}",
                 command=message.command,
             )
-        return line + b"\n"
+        return line
 
     def request(
         self,
@@ -158,7 +185,7 @@ class MessageConnection(BaseStream[Message]):
             RemoteError: The peer failed; ``id`` finds the traceback in its log.
             ConnectionLostError: The connection ended before the answer came.
         """
-        if idempotent or self._eof:
+        if idempotent or self._eof or self._dials_anew:
             return self.request_again(message, reply, timeout, serial, idempotent)
         request = self.ask(message, reply_set(reply), timeout, serial)
         return self.answer(request)
@@ -178,24 +205,56 @@ class MessageConnection(BaseStream[Message]):
         self, message: Message, replies: frozenset[str], timeout: float, serial: bool
     ) -> Request:
         """Sends a request without the wait for its answer; see :meth:`answer`."""
+        table = self._requests or self._open_table()
         number: str | None = None
         if serial:
             number = message.get("serial")
             if number is None:
-                number = next_serial()
+                number = table.next_serial()
                 message = message.with_parameters({"serial": number})
-        table = self._requests or self._open_table()
-        if self._transport is None or self._eof or self._closed:
+        outbox = self._outbox
+        if self._transport is None or outbox is None or self._eof or self._closed:
             self.check_answerable()
-        request = table.add(message, replies, number, timeout)
+        elif outbox.size and outbox.is_full:
+            timeout = self._wait_for_room(outbox, message, timeout)
         if self._paused:
-            self._resume_reading()
+            self._read_on()
+        request = table.add(message, replies, number, timeout)
         try:
             self.send(message)
         except BaseException:
             table.remove(request)
             raise
         return request
+
+    def _wait_for_room(self, outbox: Outbox, message: Message, timeout: float) -> float:
+        """Waits within a request's limit, which ``send`` does not know; returns what is left."""
+        clock = self._use_clock
+        end = clock.now() + timeout
+        while outbox.is_full and outbox.when_full == "wait" and outbox.error is None:
+            if not outbox.wait(max(end - clock.now(), 0.0)):
+                text = f"{self.name}: {message.command} could not be sent within {timeout:g} s"
+                raise RequestTimeout(text)
+        return max(end - clock.now(), 0.0)
+
+    def _read_on(self) -> None:
+        """Reads although the inbox is full: the answer may stand behind what is there."""
+        if self._inbox.size >= limits.INBOX_HARD_BYTES:
+            raise self._inbox_error()
+        self._resume_reading()
+
+    def _inbox_filled(self) -> None:
+        if self._requests is None or not self._requests.count:
+            self._pause_reading()
+        elif self._inbox.size >= limits.INBOX_HARD_BYTES:
+            self._pause_reading()
+            self._requests.fail(self._inbox_error())
+
+    def _inbox_error(self) -> QueueFullError:
+        return QueueFullError(
+            f"{self.name}: {self._inbox.left} messages that nobody has received came before the"
+            " answer"
+        )
 
     def _open_table(self) -> RequestTable:
         self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
@@ -211,10 +270,15 @@ class MessageConnection(BaseStream[Message]):
         assert self._requests is not None
         return self._requests.wait(request)
 
+    def forget(self, request: Request) -> None:
+        """Ends a request for whose answer nobody waits any more; does nothing when it has ended."""
+        assert self._requests is not None
+        self._requests.abandon(request)
+
     def dispatch(self, message: Message) -> None:
         """Hands a message on, as if nobody had received it; what its handler raises is answered."""
         self._handling = message
-        dispatcher = self.dispatcher
+        dispatcher = self._dispatcher or self.dispatcher
         try:
             taken = dispatcher.dispatch(message, self)
             if taken != HANDLED and not self.process_message(message) and taken == UNMATCHED:
@@ -263,7 +327,7 @@ class MessageConnection(BaseStream[Message]):
         if table is None:
             return units
         left: list[Any] = []
-        parse, take = Message.parse, table.take
+        take = table.take
         for unit in units:
             try:
                 message = parse(unit)
@@ -278,7 +342,7 @@ class MessageConnection(BaseStream[Message]):
         """Parses and dispatches one line."""
         if unit.__class__ is bytes:
             try:
-                message = Message.parse(unit)
+                message = parse(unit)
             except MessageError as error:
                 self._refuse_line(unit, error)
                 return
@@ -286,7 +350,7 @@ class MessageConnection(BaseStream[Message]):
             message = unit
         communicator = self._communicator
         if communicator is not None and communicator.traces:
-            logger.debug("%s: received %r", self.name, message)
+            communicator.trace("%s: received %r", self.name, message)
         self.dispatch(message)
         self._handling = None  # an idle connection holds no message
 
@@ -334,7 +398,7 @@ class MessageConnection(BaseStream[Message]):
         self._lose_requests()
 
     def _lose_requests(self) -> None:
-        if self._requests is not None and self._requests.count:
+        if self._requests is not None:
             self._requests.lose(self.end_error())
 
     def has_ended(self) -> None:
@@ -358,23 +422,30 @@ def request_many(
     Returns:
         For each connection, in their order, its answer, or the error that came in its place.
     """
+    if not connections:
+        return []
     replies = reply_set(reply)
-    opened: list[Request | EdgeventError] = []
-    for connection in connections:
-        try:
-            opened.append(connection.ask(message, replies, timeout, True))
-        except EdgeventError as error:
-            opened.append(error)
-    answers: list[Message | EdgeventError] = []
-    for connection, request in zip(connections, opened, strict=True):
-        if isinstance(request, EdgeventError):
-            answers.append(request)
-            continue
-        try:
-            answers.append(connection.answer(request))
-        except EdgeventError as error:
-            answers.append(error)
-    return answers
+    clock = connections[0]._use_clock
+    end = clock.now() + timeout
+    asked: dict[int, Request] = {}
+    answers: dict[int, Message | EdgeventError] = {}
+    try:
+        # Those that have to wait for room come last: one slow peer must not keep the others waiting.
+        for index in sorted(range(len(connections)), key=lambda index: connections[index].is_full):
+            left = max(end - clock.now(), 0.0)
+            try:
+                asked[index] = connections[index].ask(message, replies, left, True)
+            except EdgeventError as error:
+                answers[index] = error
+        for index, request in asked.items():
+            try:
+                answers[index] = connections[index].answer(request)
+            except EdgeventError as error:
+                answers[index] = error
+    finally:
+        for index, request in asked.items():
+            connections[index].forget(request)
+    return [answers[index] for index in range(len(connections))]
 
 
 def broadcast(connections: Iterable[MessageConnection], message: Message) -> int:
@@ -385,10 +456,12 @@ def broadcast(connections: Iterable[MessageConnection], message: Message) -> int
     Returns:
         How many took it.
     """
-    data = bytes(message) + b"\n"
+    data = message.to_line()
     taken = 0
     for connection in connections:
         outbox = connection._outbox
         if outbox is not None and outbox.write_soon(data):
             taken += 1
+            if connection.takes_note:
+                connection.note_sent(message)
     return taken

@@ -6,7 +6,6 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from time import monotonic
 from typing import Final
 
 from greenlet import greenlet
@@ -26,23 +25,10 @@ from ..runtime.turns import Turns
 
 logger = logging.getLogger("edgevent")
 
-# The numbers begin somewhere else in each process: an answer to its predecessor, which a router
-# may still deliver, must not look like one to this process. They are far above the small ones that
-# peers count their own requests with.
-_FIRST: Final = (secrets.randbits(40) | 1 << 40) * 1000
-_serials = itertools.count(_FIRST)
-_last = _FIRST
-
-
-def next_serial() -> str:
-    """Returns a serial that no other request of this process has."""
-    global _last
-    _last = next(_serials)
-    return str(_last)
-
-
-def _is_ours(serial: str) -> bool:
-    return len(serial) == len(str(_last)) and serial.isdecimal() and _FIRST <= int(serial) <= _last
+_ERRORS: Final = frozenset({"UNKNOWN", "INVALID"})
+_BROADCAST: Final = frozenset({".", "*", "?"})
+_NONE: Final[frozenset[str]] = frozenset()
+_SERIAL_DIGITS: Final = 19
 
 
 class Request:
@@ -52,27 +38,28 @@ class Request:
         "answer",
         "command",
         "deadline",
+        "key",
+        "late_until",
+        "order",
         "position",
+        "record",
         "replies",
-        "serial",
         "timeout",
         "waiting",
     )
 
     def __init__(
-        self,
-        command: str,
-        replies: frozenset[str],
-        serial: str,
-        timeout: float,
-        deadline: float,
+        self, command: str, replies: frozenset[str], key: str, timeout: float, deadline: float
     ) -> None:
         self.command = command
         self.replies = replies
-        self.serial = serial
+        self.key = key  # the serial, or for a request without one a text that no serial can be
         self.timeout = timeout
         self.deadline = deadline
-        self.position = 0  # what a permanent link had sent before it
+        self.order = 0
+        self.late_until = 0.0  # until when an answer that was dropped may have been this one's
+        self.record: object = None  # what a permanent link has to remember of what it sent,
+        self.position = 0  # and how much that was before this request
         self.answer: Message | EdgeventError | None = None
         self.waiting: greenlet | None = None  # set while the greenlet is parked for this answer
 
@@ -87,8 +74,17 @@ class Request:
         return answer
 
 
-_BROADCAST: Final = frozenset({".", "*", "?"})
-_ERRORS: Final = frozenset({"UNKNOWN", "INVALID"})
+class _Mark:
+    """What is left of a request that was given up: its answer may still come."""
+
+    __slots__ = ("command", "key", "order", "replies", "until")
+
+    def __init__(self, request: Request, replies: frozenset[str], until: float) -> None:
+        self.command = request.command
+        self.replies = replies
+        self.key = request.key
+        self.order = request.order
+        self.until = until
 
 
 def _remote_error(answer: Message, command: str) -> RemoteError:
@@ -100,9 +96,6 @@ def _remote_error(answer: Message, command: str) -> RemoteError:
         text = f"{command} failed at the peer: {why}, id={identifier}"
         return RemoteError(text, command=command, id=identifier)
     return InvalidMessageError(f"{command} was refused by the peer: {why}", command=command)
-
-
-_NONE: Final[frozenset[str]] = frozenset()
 
 
 def reply_set(reply: str | Iterable[str] | None) -> frozenset[str]:
@@ -119,24 +112,52 @@ class RequestTable:
         turns: The turns of the hub, which switches to those who wait.
         clock: Counts the limits.
         name: Gives the connection's name for log lines.
+
+    Attributes:
+        late: How many answers came when nobody waited any more, and were dropped.
     """
 
-    __slots__ = ("_alarm", "_alarm_at", "_clock", "_late", "_name", "_open", "_turns", "late")
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_clock",
+        "_copied",
+        "_first",
+        "_marks",
+        "_name",
+        "_next",
+        "_open",
+        "_order",
+        "_turns",
+        "late",
+    )
 
     def __init__(self, turns: Turns, clock: Clock, name: Callable[[], str]) -> None:
         self._turns = turns
         self._clock = clock
         self._name = name
         self._open: dict[str, Request] = {}
-        self._late: list[tuple[float, frozenset[str]]] = []
+        self._marks: list[_Mark] = []
+        self._copied = False  # whether this peer was seen to copy a serial
         self._alarm: Alarm | None = None
         self._alarm_at = 0.0
-        self.late = 0  # answers that came when nobody waited any more
+        self._order = itertools.count(1)
+        self.late = 0
+        # The numbers begin somewhere else on each connection: a late answer, which a router may
+        # still deliver to another one, must look like none to it. They are far above the small
+        # ones that peers count their own requests with, and fit in 63 bits.
+        self._first = self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(62)
 
     @property
     def count(self) -> int:
         """How many requests are open."""
         return len(self._open)
+
+    def next_serial(self) -> str:
+        """Returns a serial that no other request has."""
+        number = self._next
+        self._next = number + 1
+        return str(number)
 
     def add(
         self, message: Message, replies: frozenset[str], serial: str | None, timeout: float
@@ -151,23 +172,30 @@ class RequestTable:
             UsageError: The serial is that of another open request, or nothing says what would be
                 an answer.
         """
+        order = next(self._order)
         if serial is None:
             if not replies:
                 raise UsageError(f"{message.command}: without a serial, reply= must name commands")
-            key = f" {next_serial()}"  # no serial on the wire begins with a blank
+            key = f" {order}"  # no serial on the wire begins with a blank
         elif serial in self._open:
             raise UsageError(f"{message.command}: a request with this serial is open already")
         else:
             key = serial
         deadline = self._clock.now() + timeout
         request = self._open[key] = Request(message.command, replies, key, timeout, deadline)
+        request.order = order
         if self._alarm is None or deadline < self._alarm_at:
             self._arm(deadline, timeout)
         return request
 
     def remove(self, request: Request) -> None:
-        """Forgets a request, answered or not."""
-        self._open.pop(request.serial, None)
+        """Forgets a request that was not sent."""
+        self._open.pop(request.key, None)
+
+    def abandon(self, request: Request) -> None:
+        """Forgets a request for which nobody waits any more; its answer may still come."""
+        if self._open.pop(request.key, None) is not None:
+            self._leave_mark(request)
 
     def wait(self, request: Request) -> Message:
         """Parks the calling greenlet until the answer is there; returns it or raises."""
@@ -180,7 +208,8 @@ class RequestTable:
                     switch()
             finally:
                 request.waiting = None
-                self._open.pop(request.serial, None)
+                if request.answer is None:
+                    self.abandon(request)
         answer = request.answer
         if isinstance(answer, Message) and answer.command not in _ERRORS:
             return answer
@@ -191,58 +220,105 @@ class RequestTable:
     def take(self, message: Message) -> bool:
         """Gives a message to the request that it answers; returns whether it was an answer."""
         serial = message.get("serial")
-        if serial is not None:
-            request = self._open.get(serial)
-            if request is not None:
-                # A router may hand a broadcast back to its sender: that is no answer.
-                if message.command == request.command and message.service in _BROADCAST:
-                    return False
-                self._answer(request, message)
-                return True
-            if _is_ours(serial):
-                self.late += 1
-                logger.debug("%s: a late %s was dropped", self._name(), message.command)
-                return True
-        command = message.command
-        if command in _ERRORS:
-            about = message.get("command")
-            for request in self._open.values():
-                if request.command == about:
-                    self._answer(request, message)
-                    return True
         if serial is None:
-            for request in self._open.values():
-                if command in request.replies:
-                    self._answer(request, message)
-                    return True
-        return bool(self._late) and self._swallow(command)
+            return bool(self._open or self._marks) and self._take_unnumbered(message)
+        request = self._open.get(serial)
+        if request is None:
+            return self._is_late(serial, message)
+        # A router may hand a broadcast back to its sender: that is no answer.
+        if message.command == request.command and message.service in _BROADCAST:
+            return False
+        self._copied = True
+        self._answer(request, message)
+        return True
+
+    def _take_unnumbered(self, message: Message) -> bool:
+        """Finds what a message without a serial answers: what was asked first."""
+        command = message.command
+        about = message.get("command") if command in _ERRORS else None
+        found = None
+        for request in self._open.values():
+            if command in request.replies or request.command == about:
+                found = request
+                break
+        for mark in self._live_marks():
+            if command in mark.replies or mark.command == about:
+                if found is not None and found.order < mark.order:
+                    break
+                self._marks.remove(mark)
+                self._drop(message)
+                if found is not None:
+                    found.late_until = mark.until
+                return True
+        if found is None:
+            return False
+        self._answer(found, message)
+        return True
+
+    def _is_late(self, serial: str, message: Message) -> bool:
+        for mark in self._marks:
+            if mark.key == serial:
+                self._marks.remove(mark)
+                self._drop(message)
+                return True
+        if (
+            len(serial) == _SERIAL_DIGITS
+            and serial.isdecimal()
+            and self._first <= int(serial) < self._next
+            and message.service not in _BROADCAST
+        ):
+            self._drop(message)
+            return True
+        return False
+
+    def _drop(self, message: Message) -> None:
+        self.late += 1
+        logger.debug("%s: a late %s was dropped", self._name(), message.command)
 
     def lose(self, error: EdgeventError) -> None:
-        """Ends all open requests because the connection is gone."""
-        for request in tuple(self._open.values()):
-            self._answer(request, type(error)(*error.args))
-        self._late.clear()
+        """Ends all open requests because the connection is gone, and forgets the late ones."""
+        self._marks.clear()
+        self._copied = False
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm = None
+        self.fail(error)
+
+    def fail(self, error: EdgeventError) -> None:
+        """Ends all requests that are open now with an error."""
+        number = getattr(error, "errno", None)
+        for request in tuple(self._open.values()):
+            own = type(error)(*error.args)  # one that is raised twice gathers tracebacks
+            if number is not None:
+                own.errno = number  # type: ignore[attr-defined]
+            self._answer(request, own)
 
     def _answer(self, request: Request, answer: Message | EdgeventError) -> None:
-        self._open.pop(request.serial, None)
+        self._open.pop(request.key, None)
         if request.answer is None:
             request.answer = answer
             if request.waiting is not None:
                 self._turns.resume(request.waiting)
 
-    def _swallow(self, command: str) -> bool:
-        now = monotonic()
-        self._late = [entry for entry in self._late if entry[0] > now]
-        for index, (_, replies) in enumerate(self._late):
-            if command in replies:
-                del self._late[index]
-                self.late += 1
-                logger.debug("%s: a late %s was dropped", self._name(), command)
-                return True
-        return False
+    # --- requests that were given up ---------------------------------------------------------------
+
+    def _leave_mark(self, request: Request) -> None:
+        # A peer that copies serials shows by itself which answer is late; only its errors may
+        # have none.
+        numbered = not request.key.startswith(" ")
+        replies = _NONE if numbered and self._copied else request.replies
+        # If the answer that was dropped before was this request's own, this mark is one too many,
+        # and would drop the answer of the next: such a row ends when its first mark would have.
+        until = request.late_until or self._clock.now() + LATE_ANSWER_TIMEOUT
+        self._marks.append(_Mark(request, replies, until))
+        self._marks.sort(key=lambda mark: mark.order)
+        del self._marks[:-LATE_ANSWERS]
+
+    def _live_marks(self) -> list[_Mark]:
+        if self._marks:
+            now = self._clock.now()
+            self._marks = [mark for mark in self._marks if mark.until > now]
+        return self._marks
 
     # One alarm serves all requests: it is set for the first limit, is not stopped by an answer, and
     # looks at the table when it goes off. So a request that is answered in time costs no timer.
@@ -267,8 +343,6 @@ class RequestTable:
             self._turns.failed(error)
 
     def _give_up(self, request: Request) -> None:
-        if request.serial.startswith(" "):
-            self._late.append((monotonic() + LATE_ANSWER_TIMEOUT, request.replies))
-            del self._late[:-LATE_ANSWERS]
+        self._leave_mark(request)
         text = f"{self._name()}: no answer to {request.command} within {request.timeout:g} s"
         self._answer(request, RequestTimeout(text))

@@ -358,6 +358,11 @@ class Server(Connection):
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def drain(self) -> bool:
+        """Closes at once, in the middle of a turn too: nobody is accepted any more."""
+        self.close()
+        return True
+
     def _release(self) -> bool:
         if self._pause is not None:
             self._pause.stop()

@@ -79,6 +79,7 @@ class BaseStream(Flow, Generic[_U]):
             raise self.end_error()
 
     def _receive(self, timeout: float | None) -> Any:
+        end: float | None = None
         while True:
             while self._inbox.left:
                 unit = self.unpack(self._take())
@@ -88,10 +89,15 @@ class BaseStream(Flow, Generic[_U]):
                 return _ENDED
             if self._receiver is not None:
                 raise UsageError(f"{self.name}: another greenlet is receiving")
+            left = timeout
+            if timeout is not None:  # what is dropped on the way does not start the limit anew
+                now = self._use_clock.now()
+                end = now + timeout if end is None else end
+                left = end - now
             self._receiver = self._turns.check_wait()
             self._resume_reading()
             try:
-                if wait(self._turns, self._use_clock, timeout) is TIMED_OUT:
+                if wait(self._turns, self._use_clock, left) is TIMED_OUT:
                     raise ReceiveTimeout(f"{self.name}: nothing came within {timeout:g} s")
             finally:
                 self._receiver = None
@@ -138,20 +144,22 @@ class BaseStream(Flow, Generic[_U]):
 
     def _handle_inbox(self) -> None:
         turns, inbox = self._turns, self._inbox
+        process, take = self.process_unit, inbox.take
+        limit = self.event_limit
         began = monotonic()
         count = 0
         while inbox.left:
-            self.process_unit(self._take())
+            process(take())
             count += 1
-            if count >= self.event_limit:
-                if turns.ready or turns.granted:
-                    return
-                if monotonic() - began > limits.SOLE_TURN_TIME:
-                    return
+            if count >= limit:
+                if turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
+                    break
             elif monotonic() - began > self.processing_time_limit:
-                return
+                break
             if not self._enabled or self._closed or self._receiver is not None:
-                return
+                break
+        if self._paused and self._enabled and not inbox.is_full:
+            self._resume_reading()
 
     def _begin(self) -> None:
         """The first turn: a straight-line handler has the connection for as long as it likes."""
@@ -190,14 +198,22 @@ class BaseStream(Flow, Generic[_U]):
     def finish(self) -> None:
         """The end of the stream, in a turn, with all that came before it handled."""
         if not self._draining:
-            if self._error is not None:
-                self.call_hook(self.process_error, self._error)
-            else:
-                rest = b"" if self._framer is None else self._framer.end()
-                if rest:
-                    self.incomplete(rest)
-                self.call_hook(self.process_hup)
+            self.tell_end()
         self.close()
+
+    def tell_end(self) -> None:
+        """Calls the hook for the end that it was."""
+        if self._error is not None:
+            self.call_hook(self.process_error, self._error)
+        else:
+            self.drop_rest()
+            self.call_hook(self.process_hup)
+
+    def drop_rest(self) -> None:
+        """Deals with a unit that the peer has begun and not completed."""
+        rest = b"" if self._framer is None else self._framer.end()
+        if rest:
+            self.incomplete(rest)
 
     # --- the end ----------------------------------------------------------------------------------
 

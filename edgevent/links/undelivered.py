@@ -1,20 +1,41 @@
-"""What a link has sent and cannot show to have arrived."""
+"""What a link keeps until it can leave, and what it has sent and cannot show to have arrived."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, overload
 
 from ..limits import UNDELIVERED_BYTES, UNDELIVERED_MESSAGES
 from ..message import Message
 
+NEVER: Final = sys.maxsize
+"""The position of a message that the kernel cannot have taken whole."""
 
-class _Entry(NamedTuple):
+
+class Entry:
+    """One message on its way.
+
+    Args:
+        message: The message.
+        size: Its bytes on the wire.
+        line: The line itself for one that is kept until it is out, else ``None``.
+    """
+
+    __slots__ = ("end", "line", "message", "size")
+
+    def __init__(self, message: Message, size: int, line: bytes | None = None) -> None:
+        self.message = message
+        self.size = size
+        self.line = line
+        self.end = NEVER  # how many bytes the link has sent in all when this message is out
+
+
+class _Lost(NamedTuple):
     message: Message
     size: int
-    end: int  # the number of bytes that the link has sent when this one is out
-    cached: bool
+    in_doubt: bool
 
 
 class Undelivered(Sequence[Message]):
@@ -25,18 +46,26 @@ class Undelivered(Sequence[Message]):
     was answered, for a peer handles its messages in order.
 
     Attributes:
-        in_doubt: Those that were handed to the kernel: the peer may have had them.
-        unsent: Those that were not: the peer cannot have had them.
         overflowed: How many older ones were forgotten because there were too many.
     """
 
     def __init__(self) -> None:
-        self.in_doubt: list[Message] = []
-        self.unsent: list[Message] = []
+        self._found: deque[_Lost] = deque()
+        self._bytes = 0
         self.overflowed = 0
 
+    @property
+    def in_doubt(self) -> list[Message]:
+        """Those that were handed to the kernel: the peer may have had them."""
+        return [found.message for found in self._found if found.in_doubt]
+
+    @property
+    def unsent(self) -> list[Message]:
+        """Those that were not: the peer cannot have had them."""
+        return [found.message for found in self._found if not found.in_doubt]
+
     def __len__(self) -> int:
-        return len(self.in_doubt) + len(self.unsent)
+        return len(self._found)
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -45,45 +74,62 @@ class Undelivered(Sequence[Message]):
     def __getitem__(self, index: slice) -> list[Message]: ...
 
     def __getitem__(self, index: int | slice) -> Message | list[Message]:
-        return (self.in_doubt + self.unsent)[index]
+        return [found.message for found in self._found][index]
 
     def __iter__(self) -> Iterator[Message]:
-        yield from self.in_doubt
-        yield from self.unsent
+        for found in tuple(self._found):
+            yield found.message
+
+    def add(self, entries: Iterable[Entry], *, in_doubt: bool) -> None:
+        """Takes messages in; called by the link."""
+        for entry in entries:
+            self._found.append(_Lost(entry.message, entry.size, in_doubt))
+            self._bytes += entry.size
+        while self._bytes > UNDELIVERED_BYTES or len(self._found) > UNDELIVERED_MESSAGES:
+            self._bytes -= self._found.popleft().size
+            self.overflowed += 1
 
     def clear(self) -> None:
         """Forgets them, once the program has dealt with them."""
-        self.in_doubt.clear()
-        self.unsent.clear()
-        self.overflowed = 0
+        self._found.clear()
+        self._bytes = self.overflowed = 0
 
     def __repr__(self) -> str:
-        return f"<Undelivered {len(self.in_doubt)} in doubt, {len(self.unsent)} unsent>"
+        in_doubt = len(self.in_doubt)
+        return f"<Undelivered {in_doubt} in doubt, {len(self) - in_doubt} unsent>"
 
 
 class Record:
-    """What was sent over the present connection and is not known to have arrived."""
+    """What was sent over one connection and is not known to have arrived."""
 
-    __slots__ = ("_bytes", "_entries", "overflowed", "position")
+    __slots__ = ("_bytes", "_entries", "overflowed")
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[Entry] = deque()
         self._bytes = 0
-        self.position = 0  # the number of bytes that were sent so far
         self.overflowed = 0
 
-    def add(self, message: Message, size: int, cached: bool) -> None:
-        """Takes note of a message that is sent now."""
-        self.position += size
-        self._bytes += size
-        self._entries.append(_Entry(message, size, self.position, cached))
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry, end: int) -> None:
+        """Takes note of a message that has just been sent.
+
+        Args:
+            end: How many bytes the connection will have sent when it is out.
+        """
+        entry.end = end
+        self._bytes += entry.size
+        self._entries.append(entry)
         while self._bytes > UNDELIVERED_BYTES or len(self._entries) > UNDELIVERED_MESSAGES:
             self._bytes -= self._entries.popleft().size
             self.overflowed += 1
 
-    def skip(self, size: int) -> None:
-        """Takes note of bytes that are somebody else's to remember: a request's."""
-        self.position += size
+    def forget_last(self, message: Message) -> None:
+        """Forgets what was just sent, if it was this message: somebody else remembers it."""
+        entries = self._entries
+        if entries and entries[-1].message is message:
+            self._bytes -= entries.pop().size
 
     def arrived(self, position: int) -> None:
         """Forgets what was sent up to a position: an answer shows that it has arrived."""
@@ -91,24 +137,53 @@ class Record:
         while entries and entries[0].end <= position:
             self._bytes -= entries.popleft().size
 
-    def split(self, handed: int) -> tuple[list[Message], list[Message], list[Message]]:
-        """Tells apart what a lost connection had been given, and begins anew.
+    def split(self, taken: int) -> tuple[list[Entry], list[Entry]]:
+        """Tells apart what the kernel had taken when the connection was lost, and begins anew.
 
         Args:
-            handed: How many bytes the kernel had taken.
+            taken: How many bytes the kernel had taken.
 
         Returns:
-            Those in doubt, those unsent that are to be kept for the next connection, and those
-            unsent that are not.
+            Those in doubt, and those unsent, of which the peer has half a line at most.
         """
-        in_doubt, kept, unsent = [], [], []
-        for entry in self._entries:
-            if entry.end <= handed:
-                in_doubt.append(entry.message)
-            elif entry.cached:
-                kept.append(entry.message)  # the peer has half a line of it at most
-            else:
-                unsent.append(entry.message)
+        in_doubt = [entry for entry in self._entries if entry.end <= taken]
+        unsent = [entry for entry in self._entries if entry.end > taken]
         self._entries.clear()
-        self._bytes = self.position = 0
-        return in_doubt, kept, unsent
+        self._bytes = 0
+        return in_doubt, unsent
+
+
+class Kept:
+    """The messages that wait until their link is up, oldest first."""
+
+    __slots__ = ("_entries", "size")
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+        self.size = 0  # bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Puts a message behind the others."""
+        self._entries.append(entry)
+        self.size += entry.size
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Puts messages, oldest first, before the others."""
+        self._entries.extendleft(reversed(entries))
+        self.size += sum(entry.size for entry in entries)
+
+    def take(self) -> Entry:
+        """Takes the oldest."""
+        entry = self._entries.popleft()
+        self.size -= entry.size
+        return entry
+
+    def take_all(self) -> list[Entry]:
+        """Takes them all, oldest first."""
+        entries = list(self._entries)
+        self._entries.clear()
+        self.size = 0
+        return entries

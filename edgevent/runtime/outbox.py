@@ -7,10 +7,9 @@ leaves as the peer reads.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Literal
+from typing import Final, Literal
 
 from greenlet import getcurrent, greenlet
 
@@ -32,6 +31,8 @@ from .clock import SYSTEM_CLOCK, Alarm, Clock
 from .turns import TIMED_OUT, Turns, wait
 from .watchers import Watched
 
+_HELD: Final = 0.001  # what is joined is held no longer while a program does not let the hub run
+
 WhenFull = Literal["wait", "raise", "drop"]
 
 
@@ -51,6 +52,7 @@ class Outbox:
         "_alarm",
         "_chunks",
         "_clock",
+        "_head",
         "_iteration",
         "_joined",
         "_on_broken",
@@ -96,7 +98,9 @@ class Outbox:
         self.sent_bytes = 0  # that the kernel has taken
         self.dropped = 0
         self.error: NetworkError | None = None
-        self._chunks: deque[bytes | memoryview] | None = None
+        # What waits: first the rest of what the kernel has taken a part of, then the others.
+        self._head: bytes | memoryview | None = None
+        self._chunks: list[bytes] | None = None
         self._waiters: list[greenlet] | None = None
         self._iteration = -1
         self._sent_at = 0.0
@@ -118,7 +122,7 @@ class Outbox:
             raise self.error_again()
         if not self.size:
             iteration = self._turns.loop.iteration
-            if iteration != self._iteration or monotonic() - self._sent_at > 0.001:
+            if iteration != self._iteration or monotonic() - self._sent_at > _HELD:
                 self._iteration = iteration
                 self._sent_at = monotonic()
                 try:
@@ -128,22 +132,22 @@ class Outbox:
                 except OSError as error:
                     raise self._broken(error) from error
                 self.sent_bytes += sent
-                if sent == len(data):
-                    return
-                self._put(memoryview(data)[sent:])
-                self._watch()
+                left = len(data) - sent
+                if left:
+                    self._head = memoryview(data)[sent:]
+                    self.size = left
+                    self._turns.queued += left
+                    self._watch()
                 return
-            self._put(data)
-            self._join()
-        else:
-            if self.size >= self._mark() and not self._make_room(len(data)):
-                return
-            self._put(data)
-            if not self._watching:
-                if self.size >= JOIN_BYTES or monotonic() - self._sent_at > 0.001:
-                    self._drain()
-                else:
-                    self._join()
+        elif self.size >= self._mark() and not self._make_room():
+            return
+        self._put(data)
+        if not self._watching:
+            if self.size >= JOIN_BYTES or monotonic() - self._sent_at > _HELD:
+                self._drain()
+            elif not self._joined:
+                self._joined = True
+                self._turns.join(self)
 
     def write_soon(self, data: bytes) -> bool:
         """Takes bytes like :meth:`write`, but never waits and never raises.
@@ -154,29 +158,36 @@ class Outbox:
         """
         if self.error is not None:
             return False
-        if self.size + len(data) > OUTBOX_HARD_BYTES:
-            self._give_up(f"more than {OUTBOX_HARD_BYTES} bytes wait for it")
-            return False
         self._put(data)
-        if not self._watching:
-            if self.size >= JOIN_BYTES:
-                self._drain()
-            elif not self._joined:
-                self._join()
+        if self.size < JOIN_BYTES:
+            if not self._joined and not self._watching:
+                self._joined = True
+                self._turns.join(self)
+            return True
+        if self.size > OUTBOX_HARD_BYTES:
+            self._give_up(f"more than {OUTBOX_HARD_BYTES} bytes wait for it")
+        elif not self._watching:
+            self._drain()
         return self.error is None
 
-    def _put(self, data: bytes | memoryview) -> None:
-        chunks = self._chunks
-        if chunks is None:
-            chunks = self._chunks = deque()
-        chunks.append(data)
-        self.size += len(data)
-        self._turns.queued += len(data)
+    def _put(self, data: bytes) -> None:
+        if self._chunks is None:
+            self._chunks = [data]
+        else:
+            self._chunks.append(data)
+        size = len(data)
+        self.size += size
+        self._turns.queued += size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a sender has to wait."""
+        return self.size >= self._mark()
 
     def _mark(self) -> int:
         return self.max_bytes if self._turns.queued < TOTAL_QUEUED_BYTES else JOIN_BYTES
 
-    def _make_room(self, size: int) -> bool:
+    def _make_room(self) -> bool:
         """Waits until there is room; returns whether there is."""
         if self.when_full == "drop":
             self.dropped += 1
@@ -207,11 +218,6 @@ class Outbox:
 
     # --- leaving ----------------------------------------------------------------------------------
 
-    def _join(self) -> None:
-        if not self._joined:
-            self._joined = True
-            self._turns.join(self)
-
     def flush(self) -> None:
         """Writes what was joined."""
         self._joined = False
@@ -220,42 +226,35 @@ class Outbox:
 
     def _drain(self) -> None:
         """Writes until all is out or the kernel takes no more. Never raises."""
-        chunks = self._chunks
-        assert chunks is not None
-        while chunks:
-            if len(chunks) > 1:
-                data: bytes | memoryview = self._take(chunks)
-            else:
-                data = chunks.popleft()
+        while True:
+            head = self._head
+            if head is None:
+                chunks = self._chunks
+                if chunks is None:
+                    break
+                # All of them at once: so each byte is joined once, however slowly it leaves.
+                head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                self._chunks = None
             try:
-                sent = self._transmit(data)
+                sent = self._transmit(head)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
                 self._broken(error)
                 return
-            self._sent_at = monotonic()
             self.sent_bytes += sent
             self.size -= sent
             self._turns.queued -= sent
-            if sent < len(data):
-                chunks.appendleft(memoryview(data)[sent:])
+            if sent < len(head):
+                self._head = memoryview(head)[sent:]
                 if sent:
                     self._progress = self._clock.now()
                 self._watch()
                 return
-        self._unwatch()
-
-    @staticmethod
-    def _take(chunks: deque[bytes | memoryview]) -> bytes | memoryview:
-        """Takes chunks off and joins them up to what one write should hold."""
-        taken = []
-        size = 0
-        while chunks and (size < JOIN_BYTES):
-            chunk = chunks.popleft()
-            taken.append(chunk)
-            size += len(chunk)
-        return b"".join(taken) if len(taken) > 1 else taken[0]
+            self._head = None
+        self._sent_at = monotonic()
+        if self._watching:
+            self._unwatch()
 
     def _watch(self) -> None:
         if not self._watching:
@@ -266,11 +265,10 @@ class Outbox:
             self._alarm = self._clock.call_later(self.slow_timeout, self._look)
 
     def _unwatch(self) -> None:
-        if self._watching:
-            self._watching = False
-            self._transport.unwatch_write()
-            self._stop_alarm()
-            self._on_empty()
+        self._watching = False
+        self._transport.unwatch_write()
+        self._stop_alarm()
+        self._on_empty()
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:
@@ -325,7 +323,7 @@ class Outbox:
         self.error = error or ClosedError(f"the connection to {self._transport.peer} is closed")
         self._turns.queued -= self.size
         self.size = 0
-        self._chunks = None
+        self._head = self._chunks = None
         self._stop_alarm()
         if self._watching:
             self._watching = False

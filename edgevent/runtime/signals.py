@@ -101,3 +101,8 @@ class SignalWatch:
             if not delivery.watches:
                 del _deliveries[delivery.number]
                 delivery.stop()
+
+
+def watched() -> list[int]:
+    """The numbers of the signals that are watched now."""
+    return sorted(_deliveries)

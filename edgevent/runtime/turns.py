@@ -10,6 +10,7 @@ There is one :class:`Turns` for each hub; communicators and clients of the threa
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 from collections.abc import Callable
@@ -354,6 +355,16 @@ class Turns:
 
     def _leave(self, waiting: greenlet, value: Any = None) -> None:
         """Takes the place of ``resume`` in a forked child."""
+
+
+def _flush_at_exit() -> None:
+    """What a program sends last leaves although the hub does not run again."""
+    turns: Turns | None = getattr(Turns._of_thread, "turns", None)
+    if turns is not None and not turns.forked:
+        turns.flush()
+
+
+atexit.register(_flush_at_exit)
 
 
 def _order(entry: tuple[int, int, Task]) -> tuple[int, int]:

@@ -1,13 +1,14 @@
-"""Limits that span several waits."""
+"""Limits that span several waits, and waits of several greenlets for one thing."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from ..errors import DeadlineError
 from .clock import SYSTEM_CLOCK, Alarm, Clock
+from .turns import TIMED_OUT, Turns, wait
 
 
 class _Reached(BaseException):
@@ -53,3 +54,32 @@ class deadline:
         self._alarm.stop()
         if error is not None and error is self._reached:
             raise DeadlineError(f"the deadline of {self.seconds:g} s was reached") from None
+
+
+class Waiters:
+    """The greenlets that wait for one thing to change, and look at it when they are woken."""
+
+    __slots__ = ("_turns", "_waiting")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._waiting: dict[greenlet, None] = {}
+
+    def wait(self, clock: Clock, timeout: float | None) -> bool:
+        """Parks the calling greenlet until it is woken; returns False when the limit was reached."""
+        current = self._turns.check_wait()
+        self._waiting[current] = None
+        try:
+            return wait(self._turns, clock, timeout) is not TIMED_OUT
+        finally:
+            self._waiting.pop(current, None)
+
+    def wake(self) -> None:
+        """Has all that wait now looked after by the hub; does not switch."""
+        if self._waiting:
+            self._turns.loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        for waiter in tuple(self._waiting):
+            if waiter in self._waiting:  # else its limit came first, and it is somewhere else
+                self._turns.resume(waiter)

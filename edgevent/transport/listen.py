@@ -123,7 +123,7 @@ def listen(
     return _listen_inet(address, endpoints, backlog)
 
 
-def _socket(family: int) -> _socket.socket:
+def _new_socket(family: int) -> _socket.socket:
     return _socket.socket(
         family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
@@ -167,7 +167,7 @@ def _listen_inet(address: Address, endpoints: list[Endpoint], backlog: int) -> l
 
 def _listen_at(endpoint: Endpoint, port: int, backlog: int) -> Listener:
     host = endpoint.sockaddr[0]
-    sock = _socket(endpoint.family)
+    sock = _new_socket(endpoint.family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if endpoint.family == socket.AF_INET6 and not host.startswith("::ffff:"):
@@ -189,7 +189,7 @@ def _listen_unix(
         mode = limits.UNIX_SOCKET_MODE if group is None else limits.UNIX_GROUP_SOCKET_MODE
     number = -1 if group is None else _group_number(address, group)
     try:
-        sock = _socket(socket.AF_UNIX)
+        sock = _new_socket(socket.AF_UNIX)
         try:
             if address.is_abstract:
                 sock.bind(endpoint.sockaddr)
@@ -259,7 +259,7 @@ def _remove_stale(address: Address, path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(f"{address}: there is something that is no socket", errno.EADDRINUSE)
-    probe = _socket(socket.AF_UNIX)
+    probe = _new_socket(socket.AF_UNIX)
     try:
         code = probe.connect_ex(path)
     finally:

@@ -33,7 +33,7 @@ def timers(options: Options) -> None:
             text += "   must 2, aim 0.8" + (" -" if median(found) > 2.0 else "")
         print(text, flush=True)
     many = options.count(10_000, 50)
-    seconds = 5.0 if options.size >= 1.0 else 1.5
+    seconds = 5.0 if options.size >= 1.0 else 0.5
     print(
         f"    {f'{many} at 1 Hz for {seconds:g} s':38}{'CPU %':>8}{'late ms: median':>16}{'p99':>8}"
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import gevent
 import pytest
-from gevent import socket
-from gevent.event import Event
-from network_ground import Ground, MovedClock, until
+from network_ground import PATIENCE, Ground, MovedClock, until
 
 from edgevent import Communicator
 from edgevent.runtime.guards import REGISTRY
@@ -56,6 +55,28 @@ def moved(clock: MovedClock) -> Iterator[Ground]:
     """A running communicator on the clock that the test moves."""
     with Ground(Communicator(clock=clock)) as ground:
         yield ground
+
+
+@pytest.fixture
+def own_network(need_tool: Callable[..., str]) -> Callable[[str, str], str]:
+    """Runs a program in a network namespace of its own, after some commands; gives its output."""
+    unshare = need_tool("unshare", package="util-linux")
+    need_tool("ip", package="iproute2")
+    if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to make a network namespace")
+
+    def run(program: str, setup: str) -> str:
+        command = f'ip link set lo up && {setup} && exec "$0" -c "$1"'
+        done = subprocess.run(
+            [unshare, "-n", "sh", "-c", command, sys.executable, program],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

@@ -1,0 +1,57 @@
+"""A pytest plugin: fails tests that leave something behind, and gives a clock that they move.
+
+A project asks for it in its top-level ``conftest.py``:
+
+    >>> pytest_plugins = ["edgevent.testing.plugin"]
+
+A test marked ``may_leak`` is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.register_assert_rewrite("edgevent.testing.contract")
+
+from ..communicator import Communicator  # noqa: E402
+from .clock import ManualClock  # noqa: E402
+from .leaks import Snapshot, look_only_at_what_is_new, warm_up  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marker known."""
+    config.addinivalue_line("markers", "may_leak: the test is not asked what it has left behind")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Prepares for the looks at what tests leave behind."""
+    if not session.config.option.collectonly:
+        warm_up()
+        look_only_at_what_is_new()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves greenlets, descriptors, threads, children or watchers behind."""
+    if request.node.get_closest_marker("may_leak"):
+        yield
+        return
+    before = Snapshot()
+    yield
+    if found := before.leaks():
+        pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that only the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def communicator(clock: ManualClock) -> Iterator[Communicator]:
+    """A communicator on that clock; all that it has at the end is closed at once."""
+    with Communicator(clock=clock) as made:
+        yield made

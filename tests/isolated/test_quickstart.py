@@ -1,0 +1,57 @@
+"""The README's first command runs examples/quickstart.py: it is right, and notices what is not."""
+
+from pathlib import Path
+
+import pytest
+from running import EXAMPLES, Program
+
+QUICKSTART = EXAMPLES / "quickstart.py"
+SERVICE = EXAMPLES / "hello_service.py"
+
+
+def broken(folder: Path, right: str, wrong: str) -> str:
+    """Writes a hello service with a mistake in it."""
+    text = SERVICE.read_text(encoding="utf-8")
+    assert right in text
+    path = folder / "broken_service.py"
+    path.write_text(text.replace(right, wrong), encoding="utf-8")
+    return str(path)
+
+
+def test_it_prints_the_conversation_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with Program(QUICKSTART, folder=tmp_path, TMPDIR=str(temporary)) as program:
+        # end() reads up to the end of the output, which the service shares: it is gone as well.
+        assert program.end() == 0
+        assert program.printed.splitlines() == [
+            f"{who} over {where} {what}"
+            for where in ("TCP", "Unix")
+            for who, a, b in (("permanent link", 1, 2), ("blocking client", 20, 22))
+            for what in (f"asks: ADD a={a};b={b}", f"gets: SUM value={a + b}")
+        ]
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_conversation_is_printed_as_it_happens(tmp_path: Path) -> None:
+    service = broken(tmp_path, "return message", "import time; time.sleep(3600); return message")
+    with Program(QUICKSTART, service, folder=tmp_path) as program:
+        program.wait_for("permanent link over TCP asks: ADD a=1;b=2")
+        assert "gets" not in program.printed
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("a + b}", "a + b + (peer.address[:3] == 'uni')}"),  # one wrong answer of four
+        ("a + b}", "a * b}"),
+        ('"value"', '"other"'),
+        ('service.on("ADD")', 'service.on("MULTIPLY")'),
+        ("return message", "sys.exit(3)  # message"),
+        ("communicator.run()", "communicator.run(); sys.exit(3)"),
+        ('"ADD"', "None("),  # it does not even start
+    ],
+)
+def test_it_fails_when_an_answer_is_not_right(tmp_path: Path, right: str, wrong: str) -> None:
+    with Program(QUICKSTART, broken(tmp_path, right, wrong), folder=tmp_path) as program:
+        assert program.end() == 1, program.printed

@@ -1,0 +1,174 @@
+"""Every program of examples/ does what it says, run as a process of its own."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from running import EXAMPLES, Program, copy_at, dial, talk, terminate
+
+from edgevent import Client, Message, UnknownCommandError
+
+SERVICE = EXAMPLES / "hello_service.py"
+SERVER_TESTED = {"server.py", "client.py"}  # in test_conversation.py
+QUICKSTART = {"quickstart.py"}  # in isolated/test_quickstart.py
+TESTED = {
+    "ask.py",
+    "classes.py",
+    "events.py",
+    "hello_service.py",
+    "permanent.py",
+    "straight.py",
+}
+
+
+def waiting_client(address: str) -> Client:
+    """A client of a program that may not listen yet."""
+    return Client(address, connect_timeout=20.0, wait=True)
+
+
+def test_every_example_is_tested_and_short() -> None:
+    programs = {path.name: path for path in EXAMPLES.glob("*.py")}
+    assert set(programs) == TESTED | SERVER_TESTED | QUICKSTART
+    for path in programs.values():
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 40, path.name
+
+
+# --- the hello service ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_hello_service_answers_on_both_sockets_and_ends(tmp_path: Path, number: int) -> None:
+    with Program(SERVICE, "tcp://127.0.0.1:0", "unix:hello.sock", folder=tmp_path) as service:
+        tcp, unix = service.listening_on(), service.listening_on()
+        assert tcp.startswith("tcp://127.0.0.1:")
+        assert unix == "unix:hello.sock"
+        for address in (tcp, f"unix:{tmp_path}/hello.sock"):
+            assert talk(address, b"ADD a=2;b=40;serial=7\n") == b"SUM serial=7;value=42\n"
+        assert service.end(number) == 0
+        assert service.printed.count("\n") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hello_service_uses_the_addresses_of_the_design_by_itself() -> None:
+    text = SERVICE.read_text(encoding="utf-8")
+    assert '["tcp://127.0.0.1:3001", "unix:hello.sock"]' in text
+
+
+QUESTIONS = b"HELP\nALIVE serial=5\nADD a=2;b=3\n"
+ANSWERS = re.compile(
+    rb"COMMANDS list=ADD,ALIVE,HELP,[A-Z_,]+\n"
+    rb"ABSOLUTELY reply_timestamp=[0-9]+\.[0-9]{9};serial=5\n"
+    rb"SUM value=5\n"
+)
+
+
+def test_netcat_gets_the_three_answers_and_ends(
+    tmp_path: Path, need_tool: Callable[..., str]
+) -> None:
+    netcat = need_tool("nc.openbsd", package="netcat-openbsd")
+    with Program(SERVICE, "tcp://127.0.0.1:0", "unix:hello.sock", folder=tmp_path) as service:
+        port = service.listening_on().rpartition(":")[2]
+        service.listening_on()
+        for place in (["127.0.0.1", port], ["-U", "hello.sock"]):
+            done = subprocess.run(
+                [netcat, "-N", *place],
+                input=QUESTIONS,
+                cwd=tmp_path,
+                capture_output=True,
+                timeout=30,
+                check=True,
+            )
+            assert ANSWERS.fullmatch(done.stdout), done.stdout
+        assert terminate(service) == 0
+
+
+def test_five_lines_of_python_get_the_three_answers(tmp_path: Path) -> None:
+    program = tmp_path / "five_lines.py"
+    with Program(SERVICE, "tcp://127.0.0.1:0", folder=tmp_path) as service:
+        port = service.listening_on().rpartition(":")[2]
+        program.write_text(
+            "import socket\n"
+            f"sock = socket.create_connection(('127.0.0.1', {port}))\n"
+            f"sock.sendall({QUESTIONS!r})\n"
+            "sock.shutdown(socket.SHUT_WR)\n"
+            "print(sock.makefile().read(), end='')\n"
+        )
+        with Program(program, folder=tmp_path) as client:
+            code = client.end()
+            # The socket is left to the interpreter, which says so when warnings are on.
+            assert ANSWERS.fullmatch(client.printed.encode()), client.printed
+            assert code == 0
+
+
+def test_the_blocking_client_prints_the_sum(tmp_path: Path) -> None:
+    with Program(SERVICE, "tcp://127.0.0.1:0", folder=tmp_path) as service:
+        ask = copy_at("ask.py", service.listening_on(), tmp_path)
+        with Program(ask, folder=tmp_path) as client:
+            assert (client.end(), client.printed) == (0, "42\n")
+        assert terminate(service) == 0
+
+
+# --- the permanent link ---------------------------------------------------------------------------
+
+
+def test_the_permanent_link_waits_for_the_service_and_comes_back(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "permanent.py", folder=tmp_path) as link:
+        link.wait_for("cannot connect")
+        for again in (False, True):
+            with Program(SERVICE, "unix:hello.sock", folder=tmp_path) as service:
+                service.listening_on()
+                link.wait_for("does not know REGISTER")
+                if not again:  # what was kept has left the first time
+                    link.wait_for("does not know NEWS")
+                assert terminate(service) == 0
+            link.wait_for("the service is gone")
+        assert "NEWS" not in link.printed.partition("gone")[2]
+        assert terminate(link) == 0
+
+
+# --- straight-line code, classes, patterns --------------------------------------------------------
+
+
+def test_straight_line_code_says_hi_and_closes_after_mom(tmp_path: Path) -> None:
+    with Program(copy_at("straight.py", "unix:s.sock", tmp_path), folder=tmp_path) as service:
+        address = f"unix:{tmp_path}/s.sock"
+        waiting_client(address).close()
+        with dial(address) as first, dial(address) as second:  # each has a greenlet of its own
+            for sock in (second, first):
+                with sock.makefile("rwb") as stream:
+                    assert stream.readline() == b"HI\n"
+                    stream.write(b"DAD\nMOM\nDAD\n")
+                    stream.flush()
+                    assert stream.read() == b"BYE\n"
+        assert terminate(service) == 0
+
+
+def test_a_class_answers_ticks_and_notes_the_end(tmp_path: Path) -> None:
+    with Program(copy_at("classes.py", "unix:c.sock", tmp_path), folder=tmp_path) as service:
+        with waiting_client(f"unix:{tmp_path}/c.sock") as client:
+            assert client.request(Message("READ"))["celsius"] == "21.5"
+            assert client.request(Message("ALIVE")).command == "ABSOLUTELY"
+            with pytest.raises(UnknownCommandError):
+                client.request(Message("FOO"), timeout=20.0)
+            assert bytes(client.receive(timeout=20.0)) == b"TICK count=1"
+        service.wait_for("gone after 1 ticks")
+        assert terminate(service) == 0
+
+
+def test_a_pattern_turns_the_command_into_a_number(tmp_path: Path) -> None:
+    with Program(copy_at("events.py", "unix:e.sock", tmp_path), folder=tmp_path) as service:
+        with waiting_client(f"unix:{tmp_path}/e.sock") as client:
+            for number in (0, 7, 17):
+                answer = client.request(Message(f"EVENT{number}"))
+                assert answer.command == "NOTED"
+                assert answer.integer("number") == number
+                assert answer["next"] == f"EVENT{number + 1}"
+            assert client.request(Message("LOCK_ALL"))["command"] == "LOCK_ALL"
+            assert "EVENT1" in client.request(Message("HELP"))["list"].split(",")
+            for command in ("EVENT", "EVENTS", "EVENT1X"):
+                with pytest.raises(UnknownCommandError):
+                    client.request(Message(command), reply="NOTED")
+        assert terminate(service) == 0
