@@ -61,6 +61,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.ready",
         "links.plain",
         "links.server",
+        "links.report",
+        "links.dialled",
         "links.permanent",
         "links.client",
     ),

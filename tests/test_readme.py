@@ -1,11 +1,21 @@
-"""README.md says what is true: its programs are the examples, its commands those of .ci/run."""
+"""README.md says what is true: its programs, commands, tables and links are compared or run."""
 
+import doctest
+import os
 import re
+import shlex
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from running import Program, environment, terminate
+
+import edgevent
+from edgevent import Client, Communicator, EdgeventError, Server, limits
+from edgevent.errors import NetworkError
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -13,16 +23,23 @@ CI_SCRIPT = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 # A fenced block and the HTML comment on the line right before it, if there is one.
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<kind>file|command): (?P<name>\S+) -->\n)?^```(?P<language>\w*)\n"
+    r"(?:^<!-- (?P<kind>\w+): (?P<name>\S+) -->\n)?^```(?P<language>\w*)\n"
     r"(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-MARK = re.compile(r"^<!-- (?:file|command): ", re.MULTILINE)
+MARK = re.compile(r"^<!-- ", re.MULTILINE)
+KINDS = {
+    "file": "the block is that file, word for word",
+    "command": "one of the two commands, which .ci/run runs as well",
+    "beside": "shell lines that run beside that example, and print the block after them",
+    "run": "shell lines that run by themselves",
+    "test": "a test file of the reader's",
+}
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block, with its mark: ``<!-- file: path -->`` or ``<!-- command: name -->``."""
+    """One fenced block, with its mark, such as ``<!-- file: path -->``."""
 
     kind: str
     name: str
@@ -64,10 +81,198 @@ def test_a_program_of_the_readme_is_its_file_word_for_word(block: Block) -> None
     assert block.text == (ROOT / block.name).read_text(encoding="utf-8")
 
 
-def test_python_outside_the_files_can_at_least_be_read() -> None:
-    for block in BLOCKS:
-        if block.language == "python":
-            compile(block.text, "README.md", "exec")
+def test_every_block_is_compared_or_run() -> None:
+    for before, block in zip([None, *BLOCKS], BLOCKS, strict=False):
+        if block.kind:
+            assert block.kind in KINDS
+        elif block.language == "text":
+            assert before is not None
+            assert before.kind == "beside"  # what the lines above print
+        else:
+            assert block.language in ("python", "pycon")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.language == "python" and not block.kind],
+    ids=lambda block: block.text.splitlines()[0],
+)
+def test_a_program_that_is_no_file_runs(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(block.text, encoding="utf-8")
+    with Program(path, folder=tmp_path) as program:
+        assert program.end() == 0, program.printed
+        assert "pings: listening on unix:debugged.sock" in program.printed
+        assert "PING -> ping" in program.printed
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.language == "pycon"],
+    ids=lambda block: block.text.splitlines()[0],
+)
+def test_a_session_prints_what_it_shows(block: Block) -> None:
+    session = doctest.DocTestParser().get_doctest(block.text, {}, "README.md", "README.md", 0)
+    found = doctest.DocTestRunner().run(session)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "test"])
+def test_the_readers_test_file_passes(block: Block, tmp_path: Path) -> None:
+    (tmp_path / block.name).write_text(block.text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", block.name],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+# --- shell lines ----------------------------------------------------------------------------------
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """What a text block shows, in which ``...`` stands for anything on its line."""
+    return re.compile(re.escape(text).replace(re.escape("..."), ".*"))
+
+
+def test_the_lines_beside_the_hello_service_print_what_is_shown(
+    tmp_path: Path, need_tool: Callable[..., str]
+) -> None:
+    netcat = need_tool("nc.openbsd", package="netcat-openbsd")
+    number = [block.kind for block in BLOCKS].index("beside")
+    block, shown = BLOCKS[number], BLOCKS[number + 1]
+    assert shown.language == "text"
+    addresses = ("tcp://127.0.0.1:0", "unix:hello.sock")
+    with Program(ROOT / block.name, *addresses, folder=tmp_path) as service:
+        port = service.listening_on().rpartition(":")[2]
+        service.listening_on()
+        lines = block.text.replace("127.0.0.1 3001", f"127.0.0.1 {port}")
+        assert lines != block.text
+        done = subprocess.run(
+            ["bash", "-e", "-c", lines.replace("| nc ", f"| {shlex.quote(netcat)} ")],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert pattern(shown.text).fullmatch(done.stdout), done.stdout
+        assert terminate(service) == 0
+
+
+def test_the_lines_of_the_benchmarks_run() -> None:
+    lines = next(block.text for block in BLOCKS if block.name == "bench").splitlines()
+    for line in lines:
+        assert line.startswith(".venv-test/bin/python -m tests.bench")
+        words = [sys.executable, *shlex.split(line)[1:]]
+        if len(words) > 3:
+            words += ["--size=0.01", "--pin=no"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+        assert "request" in done.stdout
+
+
+# --- tables and links -----------------------------------------------------------------------------
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def names(text: str) -> list[str]:
+    """What stands in backquotes."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def in_words(value: float) -> str:
+    """A limit as the table writes it."""
+    if isinstance(value, float):
+        return f"{value:g} s"
+    for size, unit in ((2**20, "MiB"), (2**10, "KiB")):
+        if value >= size and value % size == 0:
+            return f"{value // size} {unit}"
+    return f"{value:,}"
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    found = {names(cells[0])[0]: cells[1] for cells in rows("Limits")}
+    assert len(found) >= 15
+    for name, shown in found.items():
+        value = getattr(limits, name)
+        assert shown in (in_words(value), f"{value:,}"), name
+
+
+def test_every_error_is_in_the_table() -> None:
+    found = [name for cells in rows("Errors") for name in names(cells[0])]
+    assert len(found) == len(set(found))
+    errors = {
+        name
+        for name, value in vars(edgevent).items()
+        if isinstance(value, type) and issubclass(value, EdgeventError)
+    }
+    assert set(found) == errors - {"EdgeventError", "NetworkError"}
+    assert issubclass(NetworkError, OSError)
+    for name in ("RequestTimeout", "ReceiveTimeout", "DeadlineError", "ConnectTimeoutError"):
+        assert issubclass(getattr(edgevent, name), TimeoutError)
+
+
+ADDRESSES = [(address, cells[2]) for cells in rows("Addresses") for address in names(cells[0])]
+
+
+@pytest.mark.parametrize(("address", "state"), ADDRESSES)
+def test_an_address_works_or_comes_later(
+    address: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = address.replace("/run", str(tmp_path)).replace(":3001", ":0")
+    place = place.replace("@", f"@{os.getpid()}-")
+    # Not every machine has IPv6.
+    place = place.replace("//host:", "//localhost:").replace("[::1]", "127.0.0.1")
+    if state == "works":
+        with Communicator() as communicator:
+            server = communicator.add_connection(Server(place))
+            with Client(server.addresses[0]) as client:
+                assert client.request(edgevent.Message("ALIVE")).command == "ABSOLUTELY"
+    else:
+        assert state == "comes later"
+        edgevent.Address.parse(address)
+        for kind in (Server, Client):
+            with pytest.raises(EdgeventError, match="tcp or unix was expected"):
+                kind(place)
+
+
+def test_the_names_are_there_or_come_later() -> None:
+    later = set()
+    for cells in rows("Names for those who come from C++"):
+        come_later = re.findall(r"\*`(\w+)", cells[1])
+        later.update(come_later)
+        for name in names(cells[1]):
+            word = re.match(r"\w+", name)
+            assert word is not None
+            if name != "x":
+                assert (word[0] in come_later) != hasattr(edgevent, word[0]), name
+    assert {"DatagramServer", "TlsOptions", "ChildWatch"} <= later
+
+
+def test_what_the_text_names_exists() -> None:
+    text = BLOCK.sub("", README)
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
+        assert re.search(rf"^## {anchor.replace('-', ' ')}$", text, re.MULTILINE | re.IGNORECASE)
+    for path in re.findall(r"(?<![\w/.])(?:examples|edgevent|tests)/[\w/.]+\w/?", text):
+        assert (ROOT / path).exists(), path
+
+
+# --- the two commands -----------------------------------------------------------------------------
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:

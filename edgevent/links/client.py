@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any, Final
+from weakref import WeakSet
 
 from greenlet import getcurrent, greenlet
 
@@ -12,17 +15,15 @@ from .. import limits
 from ..address import Address
 from ..defaults import default_commands
 from ..dispatcher import Dispatcher
-from ..errors import (
-    ConnectError,
-    ConnectionLostError,
-    EdgeventError,
-    NetworkError,
-)
+from ..errors import ConnectError, ConnectionLostError, EdgeventError, NetworkError, UsageError
 from ..message import Message
 from ..runtime.clock import SYSTEM_CLOCK, Clock
-from ..runtime.turns import wait
+from ..runtime.native import get_ident
+from ..runtime.turns import wait as wait_turns
+from ..runtime.waits import Waiters
 from ..transport.base import StreamTransport
 from ..transport.dial import dial
+from .flow import END
 from .message import MessageConnection, fallback_dispatcher
 
 logger = logging.getLogger("edgevent")
@@ -30,14 +31,18 @@ logger = logging.getLogger("edgevent")
 _DIAL_PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 _ANSWERED: Final = frozenset({"HELP", "ALIVE"})
 _ENDING: Final = frozenset({"STOP", "QUITTING"})
+_LONG_AGO: Final = 0.01  # seconds; what was lost meanwhile is noticed before a request is sent
+
+_open: WeakSet[Client] = WeakSet()
 
 
 class Client(MessageConnection):
     """Connects, asks and waits, in straight-line code.
 
     Without a dispatcher it answers HELP and ALIVE by itself, STOP and QUITTING end :meth:`run`, and
-    all else waits for :meth:`receive`. With one, messages go to its handlers, in turns, while the
-    calling greenlet waits in :meth:`run` or anywhere else.
+    all else waits for :meth:`receive`; when much waits there, no more is read. With a dispatcher,
+    messages go to its handlers, in turns, while the calling greenlet waits in :meth:`run` or
+    anywhere else.
 
     Args:
         address: Where to.
@@ -45,12 +50,27 @@ class Client(MessageConnection):
         connect_timeout: The limit of a dial, in seconds.
         wait: Whether it waits, within that limit, until the service is up, and dials anew at the
             next request after a loss.
+        close_timeout: How long :meth:`close` waits until what was sent has left, in seconds.
 
     Raises:
         ConnectError: Nobody took the connection.
+        AddressError: The address is of no stream socket.
+
+    A client that the program never closes is closed in the same way when the program exits.
     """
 
-    __slots__ = ("_done", "_runner", "_target", "_wait", "connect_timeout")
+    __slots__ = (
+        "_arriving",
+        "_dialling",
+        "_dials_anew",
+        "_done",
+        "_handled_end",
+        "_runner",
+        "_target",
+        "_used",
+        "close_timeout",
+        "connect_timeout",
+    )
 
     def __init__(
         self,
@@ -59,17 +79,24 @@ class Client(MessageConnection):
         *,
         connect_timeout: float = limits.CONNECT_TIMEOUT,
         wait: bool = False,
+        close_timeout: float = limits.CLOSE_TIMEOUT,
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
         self._target = Address.parse(address)
-        self._wait = wait
+        self._dials_anew = wait
+        self._dialling: Waiters | None = None  # those who wait for the greenlet that dials
         self._done = False
+        self._handled_end = False  # whether the end had its turn
         self._runner: greenlet | None = None
+        self._arriving: Sequence[Any] = ()  # what is on its way to the inbox
+        self._used = 0.0
         self.connect_timeout = connect_timeout
+        self.close_timeout = close_timeout
         super().__init__(None, dispatcher, clock=clock, **settings)
         self._filters = True
         self._connect(connect_timeout)
+        _open.add(self)
 
     # --- what users see ---------------------------------------------------------------------------
 
@@ -77,6 +104,10 @@ class Client(MessageConnection):
     def address(self) -> str:
         """Where the client is connected to."""
         return str(self._target)
+
+    def _state(self) -> str:
+        state = "closed" if self._closed else "connected" if self.is_connected else "lost"
+        return f"{state} {self._target}"
 
     def peek(self) -> Message | None:
         """Returns the next message that :meth:`receive` would return now, or ``None``."""
@@ -87,25 +118,34 @@ class Client(MessageConnection):
                 inbox.replace(message)
                 return message
             inbox.take()
-        return None
+        return self._arriving[0] if self._arriving else None
 
     def run(self) -> None:
         """Waits until :meth:`mark_done`, or until the peer ends the connection.
 
+        With a dispatcher, what the peer has sent before its end is handled first.
+
         Raises:
             ConnectionLostError: The connection broke.
+            UsageError: Another greenlet is in ``run``.
         """
-        while not (self._done or self._eof or self._closed):
+        while not (self._done or self._has_run_out()):
+            if self._runner is not None:
+                raise UsageError(f"{self.name}: another greenlet is in run()")
             self._runner = self._turns.check_wait()
             try:
-                wait(self._turns, self._use_clock, None)
+                wait_turns(self._turns, self._use_clock, None)
             finally:
                 self._runner = None
-        if self._error is not None:
+        done, self._done = self._done, False
+        if not done and self._error is not None:
             raise self.end_error()
 
+    def _has_run_out(self) -> bool:
+        return self._closed or (self._eof and (self._handled_end or not self._takes_turns()))
+
     def mark_done(self) -> None:
-        """Ends :meth:`run`, with what was sent on its way; the connection stays."""
+        """Ends :meth:`run`, or the next one; the connection stays."""
         self._done = True
         self._end_run()
 
@@ -119,24 +159,37 @@ class Client(MessageConnection):
 
     def close(self) -> None:
         """Closes, after what was sent has left or the peer was given time for it. Idempotent."""
-        if not self._closed and self._transport is not None and self._error is None:
-            outbox = self._outbox
-            end = self._use_clock.now() + limits.CLOSE_TIMEOUT
-            while (
-                outbox is not None and self._sends_still() and getcurrent() is not self._turns.hub
-            ):
-                left = end - self._use_clock.now()
-                if left <= 0.0 or not outbox.wait(left):
-                    logger.warning("%s: %d bytes were not sent", self.name, outbox.size)
-                    break
-            self.cut()
+        if self._closed or self._transport is None or getcurrent() is self._turns.hub:
+            super().close()
             return
-        super().close()
+        try:
+            self._wait_until_sent()
+        finally:
+            self.cut()
+
+    def _wait_until_sent(self) -> None:
+        outbox = self._outbox
+        if outbox is None or self._error is not None or not self._sends_still():
+            return
+        pending = outbox.size
+        end = self._use_clock.now() + self.close_timeout
+        while outbox.size:
+            left = end - self._use_clock.now()
+            if left <= 0.0 or not outbox.wait(left):
+                logger.warning("%s: %d bytes were not sent in time", self.name, outbox.size)
+                return
+        if outbox.error is not None:
+            logger.warning("%s: up to %d bytes were not sent: %s", self.name, pending, outbox.error)
 
     # --- dialling ---------------------------------------------------------------------------------
 
     def _connect(self, timeout: float) -> None:
-        self.open(self._dial(timeout))
+        transport = self._dial(timeout)
+        if self._closed:
+            transport.close()
+            raise self.end_error()
+        self.open(transport)
+        self._handled_end = False
         self._resume_reading()
 
     def _dial(self, timeout: float) -> StreamTransport:
@@ -149,9 +202,9 @@ class Client(MessageConnection):
             except ConnectError:
                 pause = _DIAL_PAUSES[min(attempt, len(_DIAL_PAUSES) - 1)]
                 attempt += 1
-                if not self._wait or self._use_clock.now() + pause >= end:
+                if not self._dials_anew or self._use_clock.now() + pause >= end:
                     raise
-                wait(self._turns, self._use_clock, pause)
+            wait_turns(self._turns, self._use_clock, pause)
 
     def request_again(
         self,
@@ -164,23 +217,69 @@ class Client(MessageConnection):
         """Dials anew after a loss, with ``wait=True`` or for an idempotent request."""
         end = self._use_clock.now() + timeout
         while True:
+            if self._dials_anew or idempotent:
+                self._come_back(end)
             left = max(end - self._use_clock.now(), 0.0)
-            if self._eof and not self._closed and (self._wait or idempotent):
-                self._reopen(min(left, self.connect_timeout))
-                left = max(end - self._use_clock.now(), 0.0)
             try:
-                return super().request_again(message, reply, left, serial, idempotent)
+                answer = super().request_again(message, reply, left, serial, idempotent)
             except ConnectionLostError:
                 if not idempotent or self._closed or self._use_clock.now() >= end:
                     raise
+            else:
+                self._used = monotonic()
+                return answer
+
+    def _is_lost(self) -> bool:
+        return self._eof or self._outbox is None or self._outbox.error is not None
+
+    def _come_back(self, end: float) -> None:
+        """Makes the connection anew if it is lost, with the others that find it so."""
+        if not self._is_lost() and monotonic() - self._used > _LONG_AGO:
+            self._look()
+        while self._is_lost() and not self._closed:
+            left = max(end - self._use_clock.now(), 0.0)
+            if self._dialling is None:
+                self._reopen(min(left, self.connect_timeout))
+            elif not self._dialling.wait(self._use_clock, left):
+                raise ConnectError(f"{self._target}: no connection within the limit of the request")
+
+    def _look(self) -> None:
+        """Lets the hub look whether the peer has gone: a program may not have let it for long.
+
+        It takes two polls: what the first one finds is handed over after the timer.
+        """
+        for _ in range(2):
+            wait_turns(self._turns, SYSTEM_CLOCK, 0.0)
 
     def _reopen(self, timeout: float) -> None:
-        transport, self._transport = self._transport, None
-        if self._outbox is not None:
+        waiters = self._dialling = Waiters(self._turns)
+        try:
+            if not self._eof:
+                self._look()  # what the peer had sent before it went is still to be read
+            assert self._outbox is not None
+            self.ended(self._outbox.error)
+            if self._due & END:  # its turn would take it for the end of the new connection
+                self._due &= ~END
+                self.call_hook(self.tell_end)
+            transport, self._transport = self._transport, None
             self._outbox.close()
-        if transport is not None:
-            transport.close()
-        self._connect(timeout)
+            if transport is not None:
+                transport.close()
+            self._connect(timeout)
+        finally:
+            self._dialling = None
+            waiters.wake()
+
+    # --- in turns ---------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The end of the stream. Without a communicator, the next request may dial anew."""
+        self._handled_end = True
+        if self._communicator is None:
+            self.tell_end()
+        else:
+            super().finish()
+        self._end_run()
 
     # --- in the hub -------------------------------------------------------------------------------
 
@@ -189,26 +288,28 @@ class Client(MessageConnection):
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Without a dispatcher, answers HELP and ALIVE at once."""
-        if self._requests is not None:
-            units = super().take_units(units)
-        if not units or self._takes_turns():
-            return units
+        if self._takes_turns():
+            return super().take_units(units)
         left: list[Any] = []
+        self._arriving = left
         for unit in units:
             message = self.unpack(unit)
-            if message is None:
+            if message is None or (self._requests is not None and self._requests.take(message)):
                 continue
             if message.command in _ANSWERED:
                 self._answer_default(message)
-            elif message.command in _ENDING and self.may_control:
+                continue
+            if message.command in _ENDING and self.may_control:
+                in_run = self._runner is not None
                 self.mark_done()
-            else:
-                left.append(message)
+                if in_run:
+                    continue  # else whoever receives is to see it, too
+            left.append(message)
+        self._arriving = ()
         return left
 
     def _answer_default(self, message: Message) -> None:
-        handler = default_commands(fallback_dispatcher())[message.command]
-        answer = handler(message, self)
+        answer = default_commands(fallback_dispatcher())[message.command](message, self)
         try:
             if answer is not None:
                 self.send(answer)
@@ -216,7 +317,7 @@ class Client(MessageConnection):
             logger.debug("%s: %s was not answered: %s", self.name, message.command, error)
 
     def ended(self, error: NetworkError | None) -> None:
-        """Ends :meth:`run` too."""
+        """Ends :meth:`run` too, when no turn is to come."""
         super().ended(error)
         self._end_run()
 
@@ -224,3 +325,17 @@ class Client(MessageConnection):
         """Ends :meth:`run` too."""
         super().has_ended()
         self._end_run()
+
+    def _shut(self) -> None:
+        _open.discard(self)
+        super()._shut()
+
+
+def _close_all() -> None:
+    """Sends, at the end of the program, what clients that were never closed still hold."""
+    for client in tuple(_open):
+        if client._turns.thread == get_ident() and not client._turns.forked:
+            client.close()
+
+
+atexit.register(_close_all)

@@ -237,11 +237,18 @@ class Flow(Connection):
     def _arrived(self, units: list[Any], size: int) -> None:
         if self._introduction is not True:
             self._introduced()
+        turns = self._turns
         if self._filters:
-            units = self.take_units(units)
+            # What those who are woken send leaves together, after the last one.
+            held, turns.holding = turns.holding, True
+            try:
+                units = self.take_units(units)
+            finally:
+                turns.holding = held
+            if turns.joined and not held:
+                turns.flush()
             if not units:
                 return
-        turns = self._turns
         inbox = self._inbox
         if self._receiver is None and self.ticket == IDLE and self._enabled and self._takes_turns():
             if len(units) == 1 and not inbox.left and not self._due and turns.is_sole:
@@ -355,7 +362,6 @@ class Flow(Connection):
     def _shut(self) -> None:
         transport = self._transport
         if transport is not None:
-            peer = transport.peer
             self._transport = None
             if self._outbox is not None:
                 self._outbox.close()
@@ -363,6 +369,6 @@ class Flow(Connection):
             if self._error is not None:
                 logger.warning("%s: closed: %s", self.name, self._error)
             else:
-                logger.debug("%s: closed: %s", self.name, peer)
+                logger.debug("%s: closed", self.name)
         self._leave()
         self.has_ended()

@@ -26,7 +26,7 @@ from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
 from ..transport.base import StreamTransport
 from .raw import check_line_bytes
-from .request import Request, RequestTable, reply_set
+from .request import NO_REPLIES, Request, RequestTable, reply_set
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
@@ -187,8 +187,8 @@ class MessageConnection(BaseStream[Message]):
         """
         if idempotent or self._eof or self._dials_anew:
             return self.request_again(message, reply, timeout, serial, idempotent)
-        request = self.ask(message, reply_set(reply), timeout, serial)
-        return self.answer(request)
+        replies = NO_REPLIES if reply is None else reply_set(reply)
+        return self.answer(self.ask(message, replies, timeout, serial))
 
     def request_again(
         self,
@@ -430,7 +430,7 @@ def request_many(
     asked: dict[int, Request] = {}
     answers: dict[int, Message | EdgeventError] = {}
     try:
-        # Those that have to wait for room come last: one slow peer must not keep the others waiting.
+        # Those that have to wait for room come last: a slow peer must not keep the others waiting.
         for index in sorted(range(len(connections)), key=lambda index: connections[index].is_full):
             left = max(end - clock.now(), 0.0)
             try:

@@ -1,45 +1,37 @@
-"""A connection that comes back by itself."""
+"""A connection that comes back by itself, and keeps what cannot leave yet."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
-
-from greenlet import greenlet
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from .. import limits
 from ..address import Address
 from ..backoff import Backoff
-from ..connection import Owner
 from ..dispatcher import Dispatcher
 from ..errors import (
-    ClosedError,
-    ConnectError,
     ConnectionLostError,
-    EdgeventError,
     NetworkError,
     NotConnectedError,
     QueueFullError,
+    RemoteError,
+    UsageError,
 )
 from ..message import Message
-from ..runtime.clock import Alarm
-from ..runtime.turns import wait
-from ..transport.dial import dial
-from .flow import START
-from .message import MessageConnection
+from ..runtime.outbox import Outbox, WhenFull
+from ..transport.base import StreamTransport
+from .dialled import DialledConnection
+from .flow import EMPTY
 from .request import Request
-from .undelivered import Record, Undelivered
+from .undelivered import NEVER, Entry, Kept, Record, Undelivered
 
 logger = logging.getLogger("edgevent")
 
-_ATTEMPT: Final = 64
 _FLUSH: Final = 128
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class PermanentConnection(MessageConnection):
+class PermanentConnection(DialledConnection):
     """A link that dials, and dials again whenever it is lost, until it is closed.
 
     Args:
@@ -53,32 +45,30 @@ class PermanentConnection(MessageConnection):
         max_kept: The most messages, and
         max_kept_bytes: the most bytes, that are kept while the link is down.
 
+    Raises:
+        AddressError: The address is of no stream socket.
+
     Attributes:
         undelivered: What was sent and may be lost; see :class:`~edgevent.Undelivered`.
         attempts: How many times it has dialled.
+
+    What is sent with ``cache=True`` keeps its order. Other messages may leave before it while
+    :meth:`on_connected` runs: those that register, for example.
     """
 
     __slots__ = (
-        "_asking",
-        "_attempt_alarm",
-        "_backoff",
-        "_callbacks",
         "_done",
         "_kept",
-        "_kept_bytes",
         "_ready",
         "_record",
-        "_said",
-        "_target",
-        "_up_since",
-        "_waiters",
-        "attempts",
-        "connect_timeout",
+        "_when_full",
         "max_kept",
         "max_kept_bytes",
         "undelivered",
         "wait_ready",
     )
+
+    takes_note = True
 
     def __init__(
         self,
@@ -92,60 +82,38 @@ class PermanentConnection(MessageConnection):
         max_kept_bytes: int = limits.OFFLINE_BYTES,
         **settings: Any,
     ) -> None:
-        super().__init__(None, dispatcher, **settings)
-        self._target = Address.parse(address)
-        self._backoff = pauses if isinstance(pauses, Backoff) else Backoff(pauses)
-        self.connect_timeout = connect_timeout
+        super().__init__(
+            address, dispatcher, pauses=pauses, connect_timeout=connect_timeout, **settings
+        )
         self.wait_ready = wait_ready
         self.max_kept = max_kept
         self.max_kept_bytes = max_kept_bytes
         self.undelivered = Undelivered()
-        self.attempts = 0
-        self._kept: deque[Message] = deque()
-        self._kept_bytes = 0
+        self._kept = Kept()
         self._record = Record()
-        self._asking = False  # whether what is sent next is a request
         self._ready = False
         self._done = False
-        self._up_since: float | None = None
-        self._said: float | None = None
-        self._attempt_alarm: Alarm | None = None
-        self._waiters: list[greenlet] = []
-        self._callbacks: dict[str, list[Callable[..., Any]]] = {}
+        self._when_full: WhenFull = "wait"
 
     # --- what users see ---------------------------------------------------------------------------
-
-    @property
-    def address(self) -> str:
-        """Where the link goes."""
-        return str(self._target)
 
     @property
     def kept(self) -> int:
         """How many messages are kept until the link is up."""
         return len(self._kept)
 
-    def on_connected(self, function: _F) -> _F:
-        """Adds a function of the link, called in a turn when it is up; it may block."""
-        return self._on("connected", function)
+    @property
+    def when_full(self) -> WhenFull:
+        """What a send does when too much waits: ``wait``, ``raise`` or ``drop``."""
+        return self._when_full
 
-    def on_connection_failed(self, function: _F) -> _F:
-        """Adds a function of the link and the error, called after each attempt that failed."""
-        return self._on("failed", function)
-
-    def on_disconnected(self, function: _F) -> _F:
-        """Adds a function of the link, called when it is lost."""
-        return self._on("disconnected", function)
-
-    def _on(self, what: str, function: _F) -> _F:
-        self._callbacks.setdefault(what, []).append(function)
-        return function
-
-    def process_connection_failed(self, error: ConnectError) -> None:
-        """Called in a turn after each attempt that failed."""
-
-    def process_disconnected(self) -> None:
-        """Called in a turn when the link is lost; it will be dialled again."""
+    @when_full.setter
+    def when_full(self, when_full: WhenFull) -> None:
+        if when_full not in ("wait", "raise", "drop"):
+            raise UsageError(f"{when_full!r}: 'wait', 'raise' or 'drop' was expected")
+        self._when_full = when_full
+        if self._outbox is not None:
+            self._outbox.when_full = when_full
 
     def set_ready(self) -> None:
         """Lets what was kept leave; READY does it by itself."""
@@ -155,57 +123,65 @@ class PermanentConnection(MessageConnection):
     def send(self, message: Message, *, json: bool = False, cache: bool = False) -> None:
         """Sends a message, or keeps it until the link is up.
 
+        Blocks the calling greenlet while the link is up and too much waits for the peer.
+
         Args:
+            json: Whether it is written in its JSON form.
             cache: Whether it is kept, in order, while the link is down.
 
         Raises:
             NotConnectedError: The link is down, and the message was not to be kept.
+            ConnectionLostError: The link broke meanwhile, and the message was not to be kept.
             QueueFullError: No more can be kept.
+            MessageError: The line would be longer than ``max_line_bytes``.
             ClosedError: The link was closed for good.
         """
         self._turns.check()
         if self._closed:
-            raise self._is_down()
+            raise self.down_error()
         line = self.encode(message, json)
         if cache and (self._kept or not self._can_flush()):
-            self._keep(message, len(line))
+            self._keep(message, line)
             return
-        if not self.is_connected:
-            raise self._is_down()
-        if self._asking:
-            self._asking = False
-            self._record.skip(len(line))  # when a request is lost, its caller knows
+        outbox = self._outbox
+        if outbox is None or not self.is_connected:
+            raise self.down_error()
+        dropped = outbox.dropped
+        try:
+            outbox.write(line)
+        except NetworkError:
+            if not cache or self._closed:
+                raise
+            self._keep(message, line)  # it was not taken
         else:
-            self._record.add(message, len(line), cache)
-        self.outbox.write(line)
+            if outbox.dropped == dropped:
+                self._note(outbox, Entry(message, len(line), line if cache else None))
 
-    def _keep(self, message: Message, size: int) -> None:
-        if len(self._kept) >= self.max_kept or self._kept_bytes + size > self.max_kept_bytes:
+    def _keep(self, message: Message, line: bytes) -> None:
+        kept = self._kept
+        if len(kept) >= self.max_kept or kept.size + len(line) > self.max_kept_bytes:
             raise QueueFullError(
-                f"{self.name}: {len(self._kept)} messages of {self._kept_bytes} bytes are kept"
-                " already"
+                f"{self.name}: {len(kept)} messages of {kept.size} bytes are kept already"
             )
-        self._kept.append(message)
-        self._kept_bytes += size
+        kept.add(Entry(message, len(line), line))
 
-    def wait_until_up(self, timeout: float) -> None:
-        """Waits until the link is up. Blocks the calling greenlet alone.
+    def note_sent(self, message: Message) -> None:
+        """Takes note of a message that went to many."""
+        outbox = self._outbox
+        if outbox is not None:
+            self._note(outbox, Entry(message, len(message.to_line())))
 
-        Raises:
-            NotConnectedError: It was not up within ``timeout`` seconds.
-        """
-        end = self._use_clock.now() + timeout
-        while not self.is_connected:
-            left = end - self._use_clock.now()
-            if left <= 0.0 or self._closed:
-                raise NotConnectedError(f"{self.name} is not connected to {self._target}")
-            current = self._turns.check_wait()
-            self._waiters.append(current)
-            try:
-                wait(self._turns, self._use_clock, left)
-            finally:
-                if current in self._waiters:
-                    self._waiters.remove(current)
+    def _note(self, outbox: Outbox, entry: Entry) -> None:
+        # The outbox is the one that counts the bytes: nothing has switched since it took these.
+        end = outbox.sent_bytes + outbox.size
+        self._record.add(entry, NEVER if outbox.error is not None else end)
+
+    def mark_done(self) -> None:
+        """Ends the link once what it keeps has left; at once when there is nothing."""
+        self._done = True
+        self._catch_end()
+
+    # --- requests ---------------------------------------------------------------------------------
 
     def request_again(
         self,
@@ -224,203 +200,148 @@ class PermanentConnection(MessageConnection):
             left = max(end - self._use_clock.now(), 0.0)
             try:
                 return super().request_again(message, reply, left, serial, False)
-            except ConnectionLostError as error:
-                logger.info("%s: %s is asked again: %s", self.name, message.command, error)
+            except (ConnectionLostError, NotConnectedError) as error:
+                logger.debug("%s: %s is asked again: %s", self.name, message.command, error)
 
     def ask(
         self, message: Message, replies: frozenset[str], timeout: float, serial: bool
     ) -> Request:
         """Sends a request; its answer shows that all that was sent before it has arrived."""
-        position = self._record.position
-        self._asking = True
-        try:
-            request = super().ask(message, replies, timeout, serial)
-        finally:
-            self._asking = False
-        request.position = position
+        if serial and "serial" not in message:
+            table = self._requests or self._open_table()
+            message = message.with_parameters({"serial": table.next_serial()})
+        request = super().ask(message, replies, timeout, serial)
+        outbox, record = self._outbox, self._record
+        record.forget_last(message)  # when a request is lost, its caller knows
+        if outbox is not None:
+            request.record = record
+            request.position = outbox.sent_bytes + outbox.size
         return request
 
     def answer(self, request: Request) -> Message:
         """Waits for the answer to what :meth:`ask` has sent."""
-        connection = self._transport
-        found = super().answer(request)
-        if connection is self._transport:
-            self._record.arrived(request.position)
+        try:
+            found = super().answer(request)
+        except RemoteError:
+            self._confirm(request)
+            raise
+        self._confirm(request)
+        if found.command == "READY" and not self._ready:
+            self.set_ready()
         return found
 
+    def _confirm(self, request: Request) -> None:
+        if isinstance(request.record, Record):
+            request.record.arrived(request.position)
+
     def check_answerable(self) -> None:
-        """Raises when the link is down."""
-        if self._closed or not self.is_connected:
-            raise self._is_down()
+        """Raises because the link is down."""
+        raise self.down_error()
 
-    def _is_down(self) -> NetworkError:
-        if self._closed:
-            return ClosedError(f"{self.name} is closed")
-        return NotConnectedError(f"{self.name} is not connected to {self._target}")
+    # --- what was kept ----------------------------------------------------------------------------
 
-    def mark_done(self) -> None:
-        """Ends the link once what it keeps has left; at once when there is nothing."""
-        self._done = True
-        self._catch_done()
+    def open(self, transport: StreamTransport) -> None:
+        """Takes a transport that was dialled."""
+        super().open(transport)
+        self.outbox.when_full = self._when_full
+        self._record = Record()
+        self._ready = not self.wait_ready
 
-    def _catch_done(self) -> None:
-        if self._done and not self._kept and not self._closed:
-            self.close()
-
-    def _state(self) -> str:
-        state = "closed" if self._closed else "up" if self.is_connected else "down"
-        return f"{state} {self._target}"
-
-    # --- dialling ---------------------------------------------------------------------------------
-
-    def attach(self, communicator: Owner) -> None:
-        """Called by the communicator: the first attempt follows."""
-        super().attach(communicator)
-        self._dial_after(self._backoff.first())
-
-    def _enabled_changed(self, enabled: bool) -> None:
-        super()._enabled_changed(enabled)
-        if enabled and self._communicator is not None and self._transport is None:
-            self._dial_after(0.0)
-
-    def _dial_after(self, pause: float) -> None:
-        if self._attempt_alarm is not None:
-            self._attempt_alarm.stop()
-            self._attempt_alarm = None
-        if self._closed or self._communicator is None:
-            return
-        if pause <= 0.0:
-            self._mark_due(_ATTEMPT)
-        else:
-            self._attempt_alarm = self._use_clock.call_later(pause, self._attempt_due)
-
-    def _attempt_due(self) -> None:
-        self._attempt_alarm = None
-        self._mark_due(_ATTEMPT)
+    def _can_flush(self) -> bool:
+        # While the communicator drains, what was kept leaves although nothing is read any more.
+        outbox = self._outbox
+        return (
+            self._begun
+            and self._ready
+            and (self._draining or not self._eof)
+            and outbox is not None
+            and outbox.error is None
+        )
 
     def _work(self) -> None:
-        if self._due & _ATTEMPT:
-            self._due &= ~_ATTEMPT
-            if not self.is_connected and not self._closed:
-                self._dial()
-        if self._due & _FLUSH:
+        if self._due & (_FLUSH | EMPTY):
             self._due &= ~_FLUSH
             self._flush_kept()
         super()._work()
 
-    def _dial(self) -> None:
-        self.attempts += 1
-        try:
-            transport = dial(self._target, self.connect_timeout, clock=self._use_clock)
-        except EdgeventError as error:
-            failure = error if isinstance(error, ConnectError) else ConnectError(str(error))
-            self._dial_failed(failure)
-            return
-        if self._closed or self._communicator is None:
-            transport.close()
-            return
-        self.open(transport)
-        self._up_since = self._use_clock.now()
-        self._ready = not self.wait_ready
-        self._said = None
-        logger.info("%s: connected to %s", self.name, self._target)
-        if self._enabled:
-            self._resume_reading()
-        self._due |= START
-
-    def _dial_failed(self, error: ConnectError) -> None:
-        if self._closed:
-            return
-        now = self._use_clock.now()
-        if self._said is None or now - self._said >= limits.LOG_INTERVAL:
-            self._said = now
-            logger.warning("%s: cannot connect: %s", self.name, error)
-        self.call_hook(self.process_connection_failed, error)
-        for function in self._callbacks.get("failed", ()):
-            self.call_hook(function, self, error)
-        self._dial_after(self._backoff.next())
-
     def _begin(self) -> None:
         super()._begin()
-        for function in self._callbacks.get("connected", ()):
-            self.call_hook(function, self)
         self._flush_kept()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            self._turns.loop.run_callback(self._turns.resume, waiter)
-
-    def _can_flush(self) -> bool:
-        return self.is_connected and self._ready and not self._due & START
 
     def _flush_kept(self) -> None:
-        """Sends what was kept, in order; what cannot be sent stays."""
-        try:
-            while self._kept and self.is_connected and self._ready:
-                message = self._kept.popleft()
-                size = len(bytes(message)) + 1
-                self._kept_bytes -= size
-                self._record.add(message, size, True)  # from where a loss brings it back
-                self.outbox.write(self.encode(message))
-        except EdgeventError as error:
-            logger.info("%s: kept messages stay: %s", self.name, error)
-        self._catch_done()
+        """Sends what was kept, in order, until too much waits: it goes on when that has left.
+
+        It never blocks: a turn that waits for the peer could not handle what the peer sends, and
+        the peer may wait for that.
+        """
+        kept = self._kept
+        while kept and self._can_flush() and not self.is_full:
+            outbox, entry = self.outbox, kept.take()
+            assert entry.line is not None
+            try:
+                outbox.write(entry.line)
+            except NetworkError:  # it broke just now; the loss follows
+                kept.put_back([entry])
+                return
+            self._note(outbox, entry)
+        self._catch_end()
+
+    def _catch_end(self) -> None:
+        if (
+            (self._done or self._draining)
+            and not self._closed
+            and not self._kept
+            and not self._sends_still()
+        ):
+            self.close()
 
     def dispatch(self, message: Message) -> None:
         """Takes note of READY on the way."""
         super().dispatch(message)
-        if message.command == "READY" and not self._ready:
+        self._look_at(message)
+
+    def unpack(self, unit: Any) -> Message | None:
+        """Takes note of READY on the way to a receiver."""
+        message = super().unpack(unit)
+        if message is not None:
+            self._look_at(message)
+        return message
+
+    def _look_at(self, message: Message) -> None:
+        if not self._ready and message.command == "READY":
             self.set_ready()
 
     # --- the loss ---------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """The link is lost: its state is put in order, and it is dialled again."""
-        if self._draining or (self._done and not self._kept):
+        """The link is lost, or the communicator drains it."""
+        if self._draining:
+            self._flush_kept()
+            if self._kept and self._can_flush():
+                return  # it goes on when the outbox has emptied
+        super().finish()
+        if self._done and not self._kept and not self._closed:
             self.close()
-            return
-        error = self._error
-        logger.info("%s: lost the link to %s: %s", self.name, self._target, error or "ended")
-        self._let_go()
-        self.call_hook(self.process_disconnected)
-        for function in self._callbacks.get("disconnected", ()):
-            self.call_hook(function, self)
-        up_for = self._use_clock.now() - (self._up_since or 0.0)
-        self._up_since = None
-        self._backoff.lost(up_for)
-        self._dial_after(self._backoff.next())
 
-    def _let_go(self) -> None:
-        """Gives the transport back, and sorts what it had been given."""
-        outbox, transport = self._outbox, self._transport
-        handed = 0 if outbox is None else outbox.sent_bytes
-        self._outbox = None
-        self._transport = None
-        if outbox is not None:
-            outbox.close(self._error)
-        if transport is not None:
-            transport.close()
-        in_doubt, kept, unsent = self._record.split(handed)
-        self.undelivered.in_doubt += in_doubt
-        self.undelivered.unsent += unsent
+    def sort_out(self, outbox: Outbox) -> None:
+        """Tells apart what a lost connection had been given; what may be sent again is kept."""
+        in_doubt, unsent = self._record.split(outbox.sent_bytes)
+        self.undelivered.add(in_doubt, in_doubt=True)
+        self.undelivered.add([found for found in unsent if found.line is None], in_doubt=False)
         self.undelivered.overflowed += self._record.overflowed
         self._record.overflowed = 0
-        del self.undelivered.in_doubt[: -limits.UNDELIVERED_MESSAGES]
-        del self.undelivered.unsent[: -limits.UNDELIVERED_MESSAGES]
-        for message in reversed(kept):
-            self._kept.appendleft(message)
-            self._kept_bytes += len(bytes(message)) + 1
-        self._due &= ~START
+        self._kept.put_back([found for found in unsent if found.line is not None])
 
-    def drain(self) -> bool:
-        """Ends the link; what it keeps and cannot send is counted in the log."""
-        if self._kept and not self._can_flush():
+    def _shut(self) -> None:
+        """The end for good: what was not sent is told."""
+        outbox = self._outbox
+        if outbox is not None:
+            lost = outbox.error is not None or (self._eof and not self._draining)
+            in_doubt, unsent = self._record.split(outbox.sent_bytes)
+            if lost:
+                self.undelivered.add(in_doubt, in_doubt=True)
+            self.undelivered.add(unsent, in_doubt=False)
+        if self._kept:
             logger.warning("%s: %d kept messages are lost", self.name, len(self._kept))
-            self.undelivered.unsent += self._kept
-            self._kept.clear()
-        return super().drain()
-
-    def _release(self) -> bool:
-        if self._attempt_alarm is not None:
-            self._attempt_alarm.stop()
-            self._attempt_alarm = None
-        return super()._release()
+            self.undelivered.add(self._kept.take_all(), in_doubt=False)
+        super()._shut()

@@ -64,7 +64,10 @@ class Report:
             self._alarm = None
             held, self._held = self._held, 0
             level, text = self._text
-            more = f" ({held - 1} more changes in the last minute)" if held > 1 else ""
-            self._log(clock.now(), level, text + more)
+            now = clock.now()
+            if held > 1:  # it comes and goes all the time
+                text += f" ({held - 1} changes before that were not logged)"
+                self._said[logging.WARNING] = now
+            self._log(now, level, text)
         except BaseException as error:
             self._turns.failed(error)

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from ..errors import (
     EdgeventError,
@@ -27,8 +27,8 @@ logger = logging.getLogger("edgevent")
 
 _ERRORS: Final = frozenset({"UNKNOWN", "INVALID"})
 _BROADCAST: Final = frozenset({".", "*", "?"})
-_NONE: Final[frozenset[str]] = frozenset()
-_SERIAL_DIGITS: Final = 19
+NO_REPLIES: Final[frozenset[str]] = frozenset()
+_SERIAL_DIGITS: Final = 16
 
 
 class Request:
@@ -101,7 +101,7 @@ def _remote_error(answer: Message, command: str) -> RemoteError:
 def reply_set(reply: str | Iterable[str] | None) -> frozenset[str]:
     """Turns what ``reply=`` may be into a set of commands."""
     if reply is None:
-        return _NONE
+        return NO_REPLIES
     return frozenset((reply,) if isinstance(reply, str) else reply)
 
 
@@ -146,7 +146,7 @@ class RequestTable:
         # The numbers begin somewhere else on each connection: a late answer, which a router may
         # still deliver to another one, must look like none to it. They are far above the small
         # ones that peers count their own requests with, and fit in 63 bits.
-        self._first = self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(62)
+        self._first = self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(49)
 
     @property
     def count(self) -> int:
@@ -203,7 +203,9 @@ class RequestTable:
             turns = self._turns
             switch = turns.hub.switch
             try:
-                request.waiting = turns.check_wait()
+                request.waiting = current = getcurrent()
+                if current is turns.hub:
+                    turns.check_wait()
                 while request.answer is None:
                     switch()
             finally:
@@ -222,14 +224,18 @@ class RequestTable:
         serial = message.get("serial")
         if serial is None:
             return bool(self._open or self._marks) and self._take_unnumbered(message)
-        request = self._open.get(serial)
+        request = self._open.pop(serial, None)
         if request is None:
             return self._is_late(serial, message)
         # A router may hand a broadcast back to its sender: that is no answer.
         if message.command == request.command and message.service in _BROADCAST:
+            self._open[serial] = request
             return False
         self._copied = True
-        self._answer(request, message)
+        if request.answer is None:
+            request.answer = message
+            if request.waiting is not None:
+                self._turns.resume(request.waiting)
         return True
 
     def _take_unnumbered(self, message: Message) -> bool:
@@ -300,13 +306,13 @@ class RequestTable:
             if request.waiting is not None:
                 self._turns.resume(request.waiting)
 
-    # --- requests that were given up ---------------------------------------------------------------
+    # --- requests that were given up --------------------------------------------------------------
 
     def _leave_mark(self, request: Request) -> None:
         # A peer that copies serials shows by itself which answer is late; only its errors may
         # have none.
         numbered = not request.key.startswith(" ")
-        replies = _NONE if numbered and self._copied else request.replies
+        replies = NO_REPLIES if numbered and self._copied else request.replies
         # If the answer that was dropped before was this request's own, this mark is one too many,
         # and would drop the answer of the next: such a row ends when its first mark would have.
         until = request.late_until or self._clock.now() + LATE_ANSWER_TIMEOUT

@@ -66,7 +66,7 @@ class Waiters:
         self._waiting: dict[greenlet, None] = {}
 
     def wait(self, clock: Clock, timeout: float | None) -> bool:
-        """Parks the calling greenlet until it is woken; returns False when the limit was reached."""
+        """Parks the calling greenlet until it is woken; returns False when its limit was first."""
         current = self._turns.check_wait()
         self._waiting[current] = None
         try:

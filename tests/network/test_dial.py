@@ -220,6 +220,8 @@ def deaf(listener: Callable[..., Any]) -> Iterator[Callable[..., socket.socket]]
         return listening
 
     yield listen
+    for sock in held:
+        sock.close()
 
 
 def test_a_tcp_listener_that_never_accepts_times_out(

@@ -1,0 +1,292 @@
+"""A message stream that dials, and dials again whenever it is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from .. import limits
+from ..address import Address
+from ..backoff import Backoff
+from ..connection import Owner
+from ..dispatcher import Dispatcher
+from ..errors import (
+    AddressError,
+    ClosedError,
+    ConnectError,
+    EdgeventError,
+    NetworkError,
+    NotConnectedError,
+)
+from ..runtime.clock import Alarm
+from ..runtime.outbox import Outbox
+from ..runtime.waits import Waiters
+from ..transport.base import StreamTransport
+from ..transport.dial import dial
+from ..transport.resolve import unix_sockaddr
+from .flow import EMPTY, START
+from .message import MessageConnection
+from .report import Report
+
+ATTEMPT: Final = 64
+"""What can be due in a turn besides: an attempt to connect."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Aborted(BaseException):
+    """Thrown into a dial for which nobody waits any more."""
+
+
+class DialledConnection(MessageConnection):
+    """A message stream over a transport that comes and goes; see ``PermanentConnection``."""
+
+    __slots__ = (
+        "_alarm_to_dial",
+        "_backoff",
+        "_beginner",
+        "_begun",
+        "_callbacks",
+        "_dialler",
+        "_report",
+        "_target",
+        "_up",
+        "_up_since",
+        "attempts",
+        "connect_timeout",
+    )
+
+    def __init__(
+        self,
+        address: str | Address,
+        dispatcher: Dispatcher | None = None,
+        *,
+        pauses: str | Sequence[float] | Backoff | None = None,
+        connect_timeout: float = limits.CONNECT_TIMEOUT,
+        **settings: Any,
+    ) -> None:
+        super().__init__(None, dispatcher, **settings)
+        self._target = _check_address(Address.parse(address))
+        self._backoff = pauses if isinstance(pauses, Backoff) else Backoff(pauses)
+        self.connect_timeout = connect_timeout
+        self.attempts = 0
+        self._report = Report(self._turns, self._get_name)
+        self._up = Waiters(self._turns)
+        self._up_since = 0.0
+        self._begun = False  # whether on_connected has returned
+        self._beginner: greenlet | None = None  # the greenlet that runs it
+        self._dialler: greenlet | None = None  # the greenlet that dials
+        self._alarm_to_dial: Alarm | None = None
+        self._callbacks: dict[str, list[Callable[..., Any]]] = {}
+
+    # --- what users see ---------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Where the link goes."""
+        return str(self._target)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the link is up: there is a connection that can be written to and read from."""
+        outbox = self._outbox
+        return super().is_connected and outbox is not None and outbox.error is None
+
+    def on_connected(self, function: _F) -> _F:
+        """Adds a function of the link, called in a turn when it is up; it may block."""
+        return self._on("connected", function)
+
+    def on_connection_failed(self, function: _F) -> _F:
+        """Adds a function of the link and the error, called after each attempt that failed."""
+        return self._on("failed", function)
+
+    def on_disconnected(self, function: _F) -> _F:
+        """Adds a function of the link, called when it is lost."""
+        return self._on("disconnected", function)
+
+    def _on(self, what: str, function: _F) -> _F:
+        self._callbacks.setdefault(what, []).append(function)
+        return function
+
+    def process_connection_failed(self, error: ConnectError) -> None:
+        """Called in a turn after each attempt that failed."""
+
+    def process_disconnected(self) -> None:
+        """Called in a turn when the link is lost; it will be dialled again."""
+
+    def wait_until_up(self, timeout: float) -> None:
+        """Waits until the link is up and what :meth:`on_connected` has added has returned.
+
+        Blocks the calling greenlet alone.
+
+        Raises:
+            NotConnectedError: It was not up within ``timeout`` seconds.
+            ClosedError: The link was closed for good.
+        """
+        end = self._use_clock.now() + timeout
+        while not (self.is_connected and (self._begun or self._beginner is getcurrent())):
+            left = end - self._use_clock.now()
+            if left <= 0.0 or self._closed:
+                raise self.down_error()
+            self._up.wait(self._use_clock, left)
+
+    def down_error(self) -> NetworkError:
+        """Makes the error for a call that needs the link to be up."""
+        if self._closed:
+            return ClosedError(f"{self.name} is closed")
+        return NotConnectedError(f"{self.name} is not connected to {self._target}")
+
+    def _state(self) -> str:
+        state = "closed" if self._closed else "up" if self.is_connected else "down"
+        return f"{state} {self._target}"
+
+    # --- dialling ---------------------------------------------------------------------------------
+
+    def attach(self, communicator: Owner) -> None:
+        """Called by the communicator: the first attempt follows."""
+        super().attach(communicator)
+        if self._transport is None:
+            self._dial_after(self._backoff.first())
+
+    def detach(self) -> None:
+        """Called by the communicator: the dial ends, a link that is up stays."""
+        super().detach()
+        self._stop_dialling()
+
+    def _dial_after(self, pause: float) -> None:
+        self._stop_dialling()
+        if self._closed or self._communicator is None:
+            return
+        if pause <= 0.0:
+            self._mark_due(ATTEMPT)
+        else:
+            self._alarm_to_dial = self._use_clock.call_later(pause, self._attempt_due)
+
+    def _attempt_due(self) -> None:
+        try:
+            self._alarm_to_dial = None
+            self._mark_due(ATTEMPT)
+        except BaseException as error:
+            self._turns.failed(error)
+
+    def _stop_dialling(self) -> None:
+        self._due &= ~ATTEMPT
+        if self._alarm_to_dial is not None:
+            self._alarm_to_dial.stop()
+            self._alarm_to_dial = None
+        if self._dialler is not None:
+            self._turns.loop.run_callback(self._abort, self._dialler)
+
+    def _abort(self, dialler: greenlet) -> None:
+        if self._dialler is dialler:
+            dialler.throw(_Aborted())
+
+    def _work(self) -> None:
+        if self._due & ATTEMPT:
+            self._due &= ~ATTEMPT
+            if self._transport is None and not self._closed:
+                self._dial()
+                if not self._enabled:
+                    return  # what is due now waits until it is enabled again
+        super()._work()
+
+    def _try_to_dial(self) -> StreamTransport | ConnectError | None:
+        self._dialler = getcurrent()
+        try:
+            return dial(self._target, self.connect_timeout, clock=self._use_clock)
+        except _Aborted:
+            return None
+        except EdgeventError as error:
+            return error if isinstance(error, ConnectError) else ConnectError(str(error))
+        finally:
+            self._dialler = None
+
+    def _dial(self) -> None:
+        self.attempts += 1
+        transport = self._try_to_dial()
+        if transport is None:
+            return
+        if isinstance(transport, ConnectError):
+            self._dial_failed(transport)
+            return
+        if self._closed or self._communicator is None:
+            transport.close()
+            return
+        self.open(transport)
+        self._up_since = self._use_clock.now()
+        self._report.say(self._use_clock, logging.INFO, f"connected to {self._target}")
+        if self._enabled:
+            self._resume_reading()
+        self._due |= START
+
+    def _dial_failed(self, error: ConnectError) -> None:
+        if self._closed:
+            return
+        self._report.say(self._use_clock, logging.WARNING, f"cannot connect: {error}")
+        self.call_hook(self.process_connection_failed, error)
+        self._call_back("failed", error)
+        self._dial_after(self._backoff.next())
+
+    def _call_back(self, what: str, *arguments: Any) -> None:
+        for function in tuple(self._callbacks.get(what, ())):
+            self.call_hook(function, self, *arguments)
+
+    def _begin(self) -> None:
+        self._beginner = getcurrent()
+        try:
+            super()._begin()
+            self._call_back("connected")
+        finally:
+            self._beginner = None
+        self._begun = self._transport is not None
+        self._up.wake()
+
+    # --- the loss ---------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The link is lost: its state is put in order, and it is dialled again."""
+        if self._draining:
+            self.close()
+            return
+        error = self._error
+        if error is None:
+            self.drop_rest()
+        text = f"lost the link to {self._target}: {error or 'the peer has ended it'}"
+        self._report.say(self._use_clock, logging.WARNING, text)
+        self._let_go()
+        self.call_hook(self.process_disconnected)
+        self._call_back("disconnected")
+        self._backoff.lost(self._use_clock.now() - self._up_since)
+        self._dial_after(self._backoff.next())
+
+    def _let_go(self) -> None:
+        outbox, transport = self._outbox, self._transport
+        self._transport = self._outbox = None
+        self._begun = False
+        self._due &= ~(START | EMPTY)
+        if outbox is not None:
+            outbox.close(self._error)
+            self.sort_out(outbox)
+        if transport is not None:
+            transport.close()
+
+    def sort_out(self, outbox: Outbox) -> None:
+        """Called with the outbox of a connection that is lost."""
+
+    def _shut(self) -> None:
+        self._stop_dialling()
+        self._report.stop()
+        super()._shut()
+        self._up.wake()
+
+
+def _check_address(address: Address) -> Address:
+    """Refuses what no attempt could ever reach, before the first one."""
+    if address.is_unix:
+        unix_sockaddr(address)
+    elif address.scheme != "tcp":
+        raise AddressError(f"{str(address)!r}: an address of scheme tcp or unix was expected")
+    return address
