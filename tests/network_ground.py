@@ -22,12 +22,15 @@ PATIENCE = 30.0
 def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     """Waits until a condition holds, which is looked at before each poll of the loop."""
     met = Event()
-    watcher = gevent.get_hub().loop.prepare()
-    watcher.start(lambda: met.set() if condition() else None)
+    loop = gevent.get_hub().loop
+    # What is set inside a prepare watcher would be noticed after the poll that follows.
+    watcher, soon = loop.prepare(), loop.timer(0.0)
+    watcher.start(lambda: soon.start(met.set) if condition() else None)
     try:
         assert condition() or met.wait(patience), "it did not come true in time"
     finally:
         watcher.close()
+        soon.close()
 
 
 class _Alarm:

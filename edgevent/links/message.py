@@ -115,6 +115,11 @@ class MessageConnection(BaseStream[Message]):
         return self._outbox is not None and self._outbox.is_full
 
     @property
+    def late_answers(self) -> int:
+        """How many answers were dropped because nobody waited for them any more."""
+        return 0 if self._requests is None else self._requests.late
+
+    @property
     def malformed_count(self) -> int:
         """How many malformed lines came within the last minute."""
         return len(self._malformed or ())

@@ -119,18 +119,27 @@ class BaseStream(Flow, Generic[_U]):
         if self._takes_turns() and self.ticket == IDLE and self._enabled and self._is_due():
             self._turns.arrive(self)
 
+    def run_turn(self) -> None:
+        """Handles what is due, and what is in the inbox within the turn's limits."""
+        try:
+            if self._due:
+                self._work()
+            if self._inbox.left and self._receiver is None and not self._closed:
+                self._handle_inbox()
+        finally:
+            if self._due or self._inbox.left or self._closed:
+                self._end_turn()
+            else:
+                self.ticket = IDLE
+
     def _work(self) -> None:
-        """Handles what is in the inbox, within the turn's limits, and what else is due."""
         due = self._due
-        if due:
-            self._due &= ~(START | EMPTY)
-            if due & START:
-                self._begin()
-            if due & EMPTY and not self._closed:
-                self.call_hook(self.process_empty_buffer)
-            super()._work()
-        if self._receiver is None and not self._closed:
-            self._handle_inbox()
+        self._due &= ~(START | EMPTY)
+        if due & START:
+            self._begin()
+        if due & EMPTY and not self._closed:
+            self.call_hook(self.process_empty_buffer)
+        super()._work()
 
     def run_unit(self, unit: Any) -> None:
         """Handles one unit that has come when nothing else was there; called by a worker."""
@@ -148,13 +157,15 @@ class BaseStream(Flow, Generic[_U]):
         limit = self.event_limit
         began = monotonic()
         count = 0
-        while inbox.left:
+        while True:
             process(take())
+            if not inbox.left:
+                break
             count += 1
-            if count >= limit:
-                if turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
+            if count < limit:
+                if monotonic() - began > self.processing_time_limit:
                     break
-            elif monotonic() - began > self.processing_time_limit:
+            elif turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
                 break
             if not self._enabled or self._closed or self._receiver is not None:
                 break
