@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,10 +16,10 @@ from typing import Any, Final, TypeVar, overload
 from .address import Address
 from .durations import parse_timespec
 from .errors import AddressError, DurationError, MessageError
+from .json_form import read_json, write_json
 from .limits import MAX_PARAMETERS
 from .wire import (
     BLANKS,
-    JSON_KEYS,
     NO_LAYOUT,
     Header,
     Layout,
@@ -32,11 +31,7 @@ from .wire import (
     is_plain,
     known_lines,
     layouts,
-    parse_escaped,
-    parse_header,
-    parse_plain,
-    parsed_headers,
-    read_json,
+    read_text,
     to_text,
     to_texts,
 )
@@ -363,25 +358,30 @@ class Message:
         """The canonical text form with its newline, as streams carry it."""
         return (self._wire or self.__bytes__()) + b"\n"
 
+    def line_with(self, name: str, text: str) -> bytes:
+        """The line of the same message with one more parameter, without making that message.
+
+        Args:
+            name: A name that the message does not have.
+            text: Letters and digits only.
+        """
+        layout = self._layout
+        texts = (self._parameters or self._all()).copy()
+        if not (self._plain or is_plain("".join(texts.values()))):
+            return self.with_parameters({name: text}).to_line()
+        texts[name] = text
+        longer = layout.plus.get(name) or layout.extend(name, texts, self._header[4])
+        assert longer.pick is not None
+        body = longer.form % longer.pick(texts)
+        end = ";\n" if body[-1] in BLANKS else "\n"
+        return f"{self._header[5]} {body}{end}".encode("utf-8", "surrogateescape")
+
     def __str__(self) -> str:
         return bytes(self).decode("utf-8", "surrogateescape")
 
     def to_json(self) -> str:
         """The JSON form, on one line; what is empty is left out."""
-        header = self._header
-        members: dict[str, object] = {
-            key: value
-            for key, value in zip(JSON_KEYS, header, strict=False)
-            if value or key == "command"
-        }
-        if parameters := self._all():
-            members["parameters"] = dict(sorted(parameters.items()))
-        text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:  # bytes that are no UTF-8 survive as escapes only
-            text = json.dumps(members, separators=(",", ":"))
-        return text
+        return write_json(self._header, self._all())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
@@ -435,23 +435,5 @@ def _parse(text: str, max_parameters: int) -> Message:
     """Reads a trimmed line in any form that there is."""
     if "\0" in text:
         raise MessageError("the line holds a NUL")
-    head, _, body = text.partition(" ")
-    if head[:1] == "<":
-        target, _, body = body.partition(" ")
-        head = f"{head} {target}"
-    header = parsed_headers.get(head)
-    if header is None:
-        if text[:1] == "{":
-            return _make(*read_json(text, max_parameters))
-        header = parse_header(head)
-    if not body:
-        return _make(header, NO_LAYOUT, {})
-    command = header[4]
-    if "\\" in body or '"' in body:
-        texts = parse_escaped(body, command)
-        layout = check_layout(texts, max_parameters, command)
-    else:
-        texts = parse_plain(body, command)
-        layout = check_layout(texts, max_parameters, command)
-        layout.seen(text[: text.index("=")], header)
-    return _make(header, layout, texts)
+    read = read_json if text[:1] == "{" else read_text
+    return _make(*read(text, max_parameters))

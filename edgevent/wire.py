@@ -12,13 +12,12 @@ from __future__ import annotations
 import base64
 import decimal
 import ipaddress
-import json
 import math
 import operator
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Union, cast
+from typing import Any, Final, NamedTuple, Union
 
 from .address import Address
 from .errors import MessageError
@@ -69,7 +68,7 @@ class Layout:
         for name in names:
             if not _NAME.fullmatch(name):
                 why = "has a bad name: letters, digits and '_' were expected, no digit first"
-                raise _refuse(name, command, why)
+                raise refuse(name, command, why)
         ordered = sorted(names)
         self.names = names
         self.count = len(names)
@@ -239,7 +238,7 @@ def to_text(value: object, name: str, command: str) -> str:
         try:
             text = str(int(value))
         except ValueError as error:  # sys.set_int_max_str_digits()
-            raise _refuse(name, command, "has too many digits to be written") from error
+            raise refuse(name, command, "has too many digits to be written") from error
     elif isinstance(value, float) and math.isfinite(value):
         text = repr(float(value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
@@ -255,7 +254,7 @@ def to_text(value: object, name: str, command: str) -> str:
     else:
         kind = "not finite" if isinstance(value, _NUMBERS) else f"a {type(value).__name__}"
         expected = "str, int, float, bool, bytes, an address or a path was expected"
-        raise _refuse(name, command, f"is {kind} and cannot be sent as text; {expected}")
+        raise refuse(name, command, f"is {kind} and cannot be sent as text; {expected}")
     if "\0" in text or not text.isascii():
         text = check_text(text, name, command)
     return text
@@ -280,15 +279,15 @@ def as_read(text: str) -> str:
 def check_text(text: str, name: object, command: str) -> str:
     """Gives a text as its reader will see it, and refuses what the wire cannot carry."""
     if "\0" in text:
-        raise _refuse(name, command, "holds a NUL, which no message can carry")
+        raise refuse(name, command, "holds a NUL, which no message can carry")
     try:
         return as_read(text)
     except UnicodeEncodeError:
         why = "holds a lone surrogate, which no message can carry"
-        raise _refuse(name, command, why) from None
+        raise refuse(name, command, why) from None
 
 
-def _refuse(name: object, command: str, why: str) -> MessageError:
+def refuse(name: object, command: str, why: str) -> MessageError:
     """Makes the error about one parameter, whose name may be anything."""
     if not isinstance(name, str):
         return MessageError(f"{command}: a parameter's name is a {type(name).__name__}, not a str")
@@ -357,11 +356,11 @@ def parse_escaped(body: str, command: str) -> dict[str, str]:
             position += 1
             stop = _find_quote(body, position)
             if stop < 0:
-                raise _refuse(name, command, "has no closing quote")
+                raise refuse(name, command, "has no closing quote")
             value = body[position:stop]
             stop += 1
             if stop < end and body[stop] != ";":
-                raise _refuse(name, command, "has text after its closing quote")
+                raise refuse(name, command, "has text after its closing quote")
         else:
             stop = body.find(";", position)
             stop = end if stop < 0 else stop
@@ -397,55 +396,26 @@ def check_layout(texts: dict[str, str], limit: int, command: str) -> Layout:
         )
     for name in names:
         if not isinstance(name, str):
-            raise _refuse(name, command, "")
+            raise refuse(name, command, "")
         if type(name) is not str:  # a subclass may have a hash and a format() of its own
             texts[str.__str__(name)] = texts.pop(name)
     return find_layout(tuple(texts), command)
 
 
-JSON_KEYS: Final = ("sent-from-server", "sent-from-service", "server", "service", "command")
-
-
-class _Number(str):
-    """The digits of a JSON number, told apart from a JSON string."""
-
-    __slots__ = ()
-
-
-def _refuse_constant(name: str) -> str:
-    raise MessageError(f"the JSON message holds {name}, which is no JSON")
-
-
-def read_json(text: str, max_parameters: int) -> tuple[Header, Layout, dict[str, str]]:
-    """Reads the JSON form. Numbers keep the digits that they were written with."""
-    try:
-        members = json.loads(
-            text, parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant
-        )
-    except MessageError:
-        raise
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise MessageError(f"the line is no JSON: {reason}") from None
-    names = []
-    for key in JSON_KEYS:
-        value = members.get(key, "")
-        if type(value) is not str:
-            raise MessageError(f"the JSON message's {key!r} is not a string")
-        names.append(value)
-    command = names[4]
-    found = members.get("parameters", {})
-    if not isinstance(found, dict):
-        raise MessageError("the JSON message's 'parameters' is not an object", command=command[:64])
-    header = build_header(cast("tuple[str, str, str, str, str]", tuple(names)))
-    texts = {}
-    for name, value in found.items():
-        if value is None:
-            texts[name] = ""
-        elif isinstance(value, (str, bool)):
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            texts[name] = check_text(text, name, command)
-        else:
-            kind = "object" if isinstance(value, dict) else "array"
-            raise _refuse(name, command, f"is a JSON {kind}, not a string or a number")
-    return header, check_layout(texts, max_parameters, command), texts
+def read_text(text: str, max_parameters: int) -> tuple[Header, Layout, dict[str, str]]:
+    """Reads a trimmed line in the text form."""
+    head, _, body = text.partition(" ")
+    if head[:1] == "<":
+        target, _, body = body.partition(" ")
+        head = f"{head} {target}"
+    header = parsed_headers.get(head) or parse_header(head)
+    if not body:
+        return header, NO_LAYOUT, {}
+    command = header[4]
+    if "\\" in body or '"' in body:
+        texts = parse_escaped(body, command)
+        return header, check_layout(texts, max_parameters, command), texts
+    texts = parse_plain(body, command)
+    layout = check_layout(texts, max_parameters, command)
+    layout.seen(text[: text.index("=")], header)
+    return header, layout, texts

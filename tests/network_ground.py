@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -13,7 +11,7 @@ from gevent import socket
 from gevent.event import Event
 
 from edgevent import Address, Communicator, Server
-from edgevent.runtime.clock import Clock
+from edgevent.testing.clock import ManualClock
 
 PATIENCE = 30.0
 """How long a test waits for what must come, on a machine that is busy with other things."""
@@ -23,8 +21,9 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     """Waits until a condition holds, which is looked at before each poll of the loop."""
     met = Event()
     loop = gevent.get_hub().loop
-    # What is set inside a prepare watcher would be noticed after the poll that follows.
-    watcher, soon = loop.prepare(), loop.timer(0.0)
+    # What is set inside a prepare watcher would be noticed after the poll that follows. The lowest
+    # priority stands behind gevent's own watcher, which makes the calls of run_callback.
+    watcher, soon = loop.prepare(priority=-2), loop.timer(0.0)
     watcher.start(lambda: soon.start(met.set) if condition() else None)
     try:
         assert condition() or met.wait(patience), "it did not come true in time"
@@ -33,57 +32,13 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
         soon.close()
 
 
-class _Alarm:
-    def __init__(self, callback: Callable[[], Any]) -> None:
-        self.callback: Callable[[], Any] | None = callback
-
-    def stop(self) -> None:
-        self.callback = None
-
-
-class MovedClock(Clock):
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self._alarms: list[tuple[float, int, _Alarm]] = []
-        self._count = itertools.count()
-
-    def now(self) -> float:
-        return self.time
-
-    def date(self) -> float:
-        return 1_700_000_000.0 + self.time
-
-    def call_later(self, delay: float, callback: Callable[..., Any], *arguments: Any) -> _Alarm:
-        alarm = _Alarm(lambda: callback(*arguments))
-        heapq.heappush(self._alarms, (self.time + max(delay, 0.0), next(self._count), alarm))
-        return alarm
+class MovedClock(ManualClock):
+    """A clock that the test moves, and that says how many alarms are set."""
 
     @property
     def pending(self) -> int:
         """How many alarms are set."""
-        return sum(alarm.callback is not None for _, _, alarm in self._alarms)
-
-    def advance(self, seconds: float) -> None:
-        """Moves on, and makes the calls that are due, in the hub."""
-        end = self.time + seconds
-        while self._alarms and self._alarms[0][0] <= end:
-            at, _, alarm = heapq.heappop(self._alarms)
-            self.time = max(at, self.time)
-            if alarm.callback is not None:
-                callback, alarm.callback = alarm.callback, None
-                done = Event()
-                gevent.get_hub().loop.run_callback(_call, callback, done)
-                done.wait()
-        self.time = end
-
-
-def _call(callback: Callable[[], Any], done: Event) -> None:
-    try:
-        callback()
-    finally:
-        done.set()
+        return len(self.alarms)
 
 
 class Ground:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -33,8 +34,9 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
-        self._limit = threading.Timer(LIMIT, self.process.kill)
+        self._limit = threading.Timer(LIMIT, self.kill)
         self._limit.start()
 
     def wait_for(self, text: str) -> str:
@@ -58,6 +60,11 @@ class Program:
         self.printed += self.process.stdout.read()
         return self.process.wait()
 
+    def kill(self) -> None:
+        """Kills the program, and what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def __enter__(self) -> "Program":
         return self
 
@@ -67,7 +74,7 @@ class Program:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.process.kill()
+        self.kill()
         self.process.wait()
         self._limit.cancel()
         self._limit.join()

@@ -14,15 +14,16 @@ class ScriptedPeer:
     """Listens for connections, and speaks on the one that it took last."""
 
     def __init__(self, where: tuple[str, int] | str = ("127.0.0.1", 0)) -> None:
+        family = socket.AF_UNIX if isinstance(where, str) else socket.AF_INET
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(where)
+        self._listener.listen(16)
+        self._listener.settimeout(PATIENCE)
         if isinstance(where, str):
-            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener.bind(where)
-            self._listener.listen(16)
             self.address = f"unix:{where}"
         else:
-            self._listener = socket.create_server(where)
-            self.address = "tcp://%s:%d" % self._listener.getsockname()
-        self._listener.settimeout(PATIENCE)
+            self.address = "tcp://{}:{}".format(*self._listener.getsockname())
         self._sock: socket.socket | None = None
         self._read = b""
 
@@ -61,9 +62,7 @@ class ScriptedPeer:
         """Ends the connection."""
         if self._sock is not None:
             if reset:
-                self._sock.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._sock.close()
             self._sock = None
 

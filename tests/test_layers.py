@@ -18,7 +18,7 @@ PACKAGE = "edgevent"
 # A package's __init__ stands right of its last module unless it is listed; edgevent/__init__.py
 # stands above all.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "limits", "durations", "address", "wire", "message"),
+    ("errors", "limits", "durations", "address", "wire", "json_form", "message"),
     (
         "definitions",
         "binding",

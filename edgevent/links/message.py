@@ -267,7 +267,7 @@ class MessageConnection(BaseStream[Message]):
         return self._requests
 
     def check_answerable(self) -> None:
-        """Raises because no answer can come: a peer that has ended its side can still be sent to."""
+        """Raises because no answer can come, though the peer may still be sent to."""
         raise self.end_error()
 
     def answer(self, request: Request) -> Message:

@@ -1,5 +1,6 @@
 """The README's first command runs examples/quickstart.py: it is right, and notices what is not."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,31 @@ def test_it_prints_the_conversation_and_leaves_nothing_behind(tmp_path: Path) ->
     assert list(temporary.iterdir()) == []
 
 
+def waiting(folder: Path) -> str:
+    """Writes a hello service that answers once the file ``go`` is there."""
+    loop = "import gevent, os\n    while not os.path.exists('go'): gevent.sleep(0.01)\n    return"
+    return broken(folder, "return", loop)
+
+
 def test_the_conversation_is_printed_as_it_happens(tmp_path: Path) -> None:
-    service = broken(tmp_path, "return message", "import time; time.sleep(3600); return message")
-    with Program(QUICKSTART, service, folder=tmp_path) as program:
+    with Program(QUICKSTART, waiting(tmp_path), folder=tmp_path) as program:
         program.wait_for("permanent link over TCP asks: ADD a=1;b=2")
         assert "gets" not in program.printed
+        (tmp_path / "go").touch()
+        assert program.end() == 0
+
+
+def test_an_interrupt_ends_the_service_too(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    service = waiting(tmp_path)
+    with Program(QUICKSTART, service, folder=tmp_path, TMPDIR=str(temporary)) as program:
+        program.wait_for("asks")
+        program.process.send_signal(signal.SIGINT)
+        (tmp_path / "go").touch()
+        assert program.end() != 0
+        assert "KeyboardInterrupt" in program.printed
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(

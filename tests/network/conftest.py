@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import gevent
 import pytest
-from network_ground import PATIENCE, Ground, MovedClock, until
+from network_ground import PATIENCE, Ground, MovedClock
 
 from edgevent import Communicator
-from edgevent.runtime.guards import REGISTRY
-
-
-def _descriptors() -> dict[str, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:
-            continue  # the one of the listing itself
-    return found
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """Fails a test that leaves descriptors of its own behind."""
-    gevent.get_hub().threadpool  # noqa: B018 - its descriptors are made once and stay
-    before, registered = _descriptors(), set(REGISTRY.descriptors)
-    yield
-    until(lambda: set(REGISTRY.descriptors) <= registered)
-    left = {name: what for name, what in _descriptors().items() if before.get(name) != what}
-    assert not [what for what in left.values() if what.startswith(("socket:", "pipe:", "/dev/p"))]
 
 
 @pytest.fixture

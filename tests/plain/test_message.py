@@ -798,3 +798,17 @@ def test_the_match_of_a_handler_is_not_part_of_the_value() -> None:
     message.match = re.fullmatch(r"EVENT(\d+)", message.command)
     assert message == Message("EVENT5")
     assert message.with_parameters(v=1).match is None
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"a": "1"}, {"z": "last\t"}, {"a": "x;y", "b": '"q"'}, {"a": "two\nlines\\"}],
+)
+def test_a_line_with_one_more_parameter_is_that_of_the_longer_message(
+    parameters: dict[str, str],
+) -> None:
+    message = Message("PUT", parameters, service="srv")
+    for name in ("serial", "A"):
+        for _ in range(2):
+            longer = message.with_parameters({name: "123"})
+            assert message.line_with(name, "123") == bytes(longer) + b"\n" == longer.to_line()
