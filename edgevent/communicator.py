@@ -28,6 +28,7 @@ from .timer import Timer
 logger = logging.getLogger("edgevent")
 
 _C = TypeVar("_C", bound=Connection)
+_AT_ONCE: Final = 1e-9  # a delay of no time at all would be one that repeats without end
 _GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
@@ -158,13 +159,15 @@ class Communicator:
             return connection
         if connection.communicator is not None:
             raise UsageError(f"{connection.name} is in another communicator")
-        self._give_name(connection)
+        if connection.is_named or self._names:
+            self._give_name(connection)
         self._connections[connection] = None
         self._keepers += connection.keep_running
         self._listening += connection.enabled
         connection.attach(self)
         level = self._level if self.traces and self._level is not None else logging.DEBUG
-        logger.log(level, "%s: added to %s", connection.name, self.name)
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s: added to %s", connection.name, self.name)
         if type(connection).connection_added is not Connection.connection_added:
             connection.call_hook(connection.connection_added)
         if self._stopping and connection in self._connections:
@@ -204,13 +207,14 @@ class Communicator:
         if connection not in self._connections:
             return False
         del self._connections[connection]
-        if self._names.get(connection.name) is connection:
+        if self._names and self._names.get(connection.name) is connection:
             del self._names[connection.name]
         self._keepers -= connection.keep_running
         self._listening -= connection.enabled
         connection.detach()
         if self._level is None:
-            logger.debug("%s: removed from %s", connection.name, self.name)
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("%s: removed from %s", connection.name, self.name)
         else:
             left = ", ".join(sorted(other.name for other in self._connections)) or "none"
             logger.log(
@@ -241,7 +245,9 @@ class Communicator:
         self, seconds: float, function: Callable[[], Any], *, keep_running: bool = True
     ) -> Timer:
         """Calls a function in a turn once, after so many seconds, unless the timer is closed."""
-        timer = Timer(seconds, lambda timer: function(), once=True, keep_running=keep_running)
+        timer = Timer(
+            seconds or _AT_ONCE, lambda timer: function(), once=True, keep_running=keep_running
+        )
         return self.add_connection(timer)
 
     # --- running ----------------------------------------------------------------------------------
@@ -261,7 +267,8 @@ class Communicator:
         if self._began is None:
             return self._spent
         began, used = self._began
-        return self._spent + (time.monotonic() - began) - (time.thread_time() - used)
+        passed = time.monotonic() - began
+        return self._spent + max(passed - (time.thread_time() - used), 0.0)
 
     def run(self) -> bool:
         """Parks the calling greenlet until all is done.

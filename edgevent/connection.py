@@ -296,8 +296,10 @@ class Connection:
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator, once."""
         self._communicator = communicator
-        self._start_delay()
-        self._start_date()
+        if self._delay is not None:
+            self._start_delay()
+        if self._date is not None:
+            self._start_date()
         if self._enabled:
             self._enabled_changed(True)
             self._catch_up()
@@ -412,8 +414,9 @@ class Connection:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm = None
-        if self._delay is not None and self._may_alarm():
-            clock = self._clock
+        communicator = self._communicator
+        if self._delay is not None and communicator is not None and self._may_alarm():
+            clock = communicator.clock
             self._next = clock.now() + self._delay
             self._alarm = clock.call_later(self._delay, self._delay_over)
 
@@ -460,10 +463,12 @@ class Connection:
             communicator.turns.failed(error)
 
     def _stop_alarms(self) -> None:
-        for alarm in (self._alarm, self._date_alarm):
-            if alarm is not None:
-                alarm.stop()
-        self._alarm = self._date_alarm = None
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
+        if self._date_alarm is not None:
+            self._date_alarm.stop()
+            self._date_alarm = None
 
 
 def _check_priority(priority: int) -> int:

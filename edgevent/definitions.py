@@ -326,10 +326,14 @@ def _read(path: str) -> str | None:
     try:
         # Without O_NONBLOCK the open of a FIFO would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise DefinitionError(f"{path}: expected a regular file")
-            data = file.read(MAX_FILE_BYTES + 1)
+        try:
+            # Not closed by open(), which leaves the descriptor of a folder open when it raises.
+            with open(fd, "rb", closefd=False) as file:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise DefinitionError(f"{path}: expected a regular file")
+                data = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -36,8 +36,10 @@ class Timer(Connection):
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self._callback = callback
         self._once = once
-        self.timeout_delay = delay
-        self.timeout_date = date
+        if delay is not None:
+            self.timeout_delay = delay
+        if date is not None:
+            self.timeout_date = date
 
     def process_timeout(self) -> None:
         """Calls the callback."""

@@ -27,7 +27,8 @@ class Lines(LineConnection):
     ) -> None:
         near, self.far = socket.socketpair()
         near.setblocking(False)
-        raw = _socket.socket(near.family, near.type, near.proto, near.detach())
+        self.descriptor = near.detach()
+        raw = _socket.socket(near.family, near.type, near.proto, self.descriptor)
         super().__init__(SocketTransport(raw), **settings)
         self.handle = handle
         self.lines: list[bytes] = []

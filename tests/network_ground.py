@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import gevent
-from gevent import socket
+from gevent import socket, subprocess
 from gevent.event import Event
 
 from edgevent import Address, Communicator, Server
 from edgevent.testing.clock import ManualClock
 
+ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0
 """How long a test waits for what must come, on a machine that is busy with other things."""
 
@@ -30,6 +34,45 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     finally:
         watcher.close()
         soon.close()
+
+
+def run_program(text: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
+    """Runs a Python program in a process of its own, while the hub goes on; gives its output.
+
+    Args:
+        before: What stands before Python on the command line.
+    """
+    done = subprocess.run(
+        [*before, sys.executable, "-c", text, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+class Resolver:
+    """A resolver of gevent's with names of our own; the look-up of ``hangs.invalid`` never ends."""
+
+    def __init__(self, former: Any) -> None:
+        self._former = former
+        self.names: dict[str, list[str]] = {}
+        self.asked = Event()
+
+    def getaddrinfo(self, host: str, port: int, *rest: Any) -> list[Any]:
+        self.asked.set()
+        if host == "hangs.invalid":
+            Event().wait()
+        if host not in self.names:
+            return list(self._former.getaddrinfo(host, port, *rest))
+        return [
+            found
+            for name in self.names[host]
+            for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        ]
 
 
 class MovedClock(ManualClock):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import select
 from collections.abc import Iterable, Sequence
-from time import monotonic
 from typing import Any, Final
 from weakref import WeakSet
 
+from gevent.monkey import get_original
 from greenlet import getcurrent, greenlet
 
 from .. import limits
@@ -21,7 +22,7 @@ from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.native import get_ident
 from ..runtime.turns import wait as wait_turns
 from ..runtime.waits import Waiters
-from ..transport.base import StreamTransport
+from ..transport.base import DescriptorTransport, StreamTransport
 from ..transport.dial import dial
 from .flow import END
 from .message import MessageConnection, fallback_dispatcher
@@ -31,7 +32,8 @@ logger = logging.getLogger("edgevent")
 _DIAL_PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 _ANSWERED: Final = frozenset({"HELP", "ALIVE"})
 _ENDING: Final = frozenset({"STOP", "QUITTING"})
-_LONG_AGO: Final = 0.01  # seconds; what was lost meanwhile is noticed before a request is sent
+_MOST_POLLS: Final = 64  # of what a peer has sent before it went, so many reads are made at most
+_poll: Final = get_original("select", "poll")
 
 _open: WeakSet[Client] = WeakSet()
 
@@ -67,7 +69,6 @@ class Client(MessageConnection):
         "_handled_end",
         "_runner",
         "_target",
-        "_used",
         "close_timeout",
         "connect_timeout",
     )
@@ -90,7 +91,6 @@ class Client(MessageConnection):
         self._handled_end = False  # whether the end had its turn
         self._runner: greenlet | None = None
         self._arriving: Sequence[Any] = ()  # what is on its way to the inbox
-        self._used = 0.0
         self.connect_timeout = connect_timeout
         self.close_timeout = close_timeout
         super().__init__(None, dispatcher, clock=clock, **settings)
@@ -221,21 +221,18 @@ class Client(MessageConnection):
                 self._come_back(end)
             left = max(end - self._use_clock.now(), 0.0)
             try:
-                answer = super().request_again(message, reply, left, serial, idempotent)
+                return super().request_again(message, reply, left, serial, idempotent)
             except ConnectionLostError:
                 if not idempotent or self._closed or self._use_clock.now() >= end:
                     raise
-            else:
-                self._used = monotonic()
-                return answer
 
     def _is_lost(self) -> bool:
         return self._eof or self._outbox is None or self._outbox.error is not None
 
     def _come_back(self, end: float) -> None:
         """Makes the connection anew if it is lost, with the others that find it so."""
-        if not self._is_lost() and monotonic() - self._used > _LONG_AGO:
-            self._look()
+        if self._has_gone():
+            self._read_rest()
         while self._is_lost() and not self._closed:
             left = max(end - self._use_clock.now(), 0.0)
             if self._dialling is None:
@@ -243,19 +240,27 @@ class Client(MessageConnection):
             elif not self._dialling.wait(self._use_clock, left):
                 raise ConnectError(f"{self._target}: no connection within the limit of the request")
 
-    def _look(self) -> None:
-        """Lets the hub look whether the peer has gone: a program may not have let it for long.
+    def _has_gone(self) -> bool:
+        """Asks the kernel about the peer: a program may not have let the hub run for long."""
+        transport = self._transport
+        if self._is_lost() or not isinstance(transport, DescriptorTransport):
+            return False
+        poller = _poll()
+        poller.register(transport.fileno(), select.POLLRDHUP)  # errors and hang-ups come unasked
+        return bool(poller.poll(0))
 
-        It takes two polls: what the first one finds is handed over after the timer.
-        """
-        for _ in range(2):
+    def _read_rest(self) -> None:
+        """Lets the hub read what the peer had sent before it went, and then the end."""
+        polls = 0
+        while not self._eof and not self._closed and polls < _MOST_POLLS:
+            polls += 1
+            self._resume_reading()
             wait_turns(self._turns, SYSTEM_CLOCK, 0.0)
 
     def _reopen(self, timeout: float) -> None:
         waiters = self._dialling = Waiters(self._turns)
         try:
-            if not self._eof:
-                self._look()  # what the peer had sent before it went is still to be read
+            self._read_rest()
             assert self._outbox is not None
             self.ended(self._outbox.error)
             if self._due & END:  # its turn would take it for the end of the new connection

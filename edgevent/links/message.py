@@ -141,7 +141,7 @@ class MessageConnection(BaseStream[Message]):
             turns.check()
         line = self.encode(message, True) if json else message.to_line()
         if len(line) > self.max_line_bytes:
-            line = self.encode(message, json)
+            self.check_size(message, line)
         (self._outbox or self.outbox).write(line)
 
     _dials_anew = False  # whether request_again is to look at the connection first
@@ -157,13 +157,17 @@ class MessageConnection(BaseStream[Message]):
             line = message.to_json().encode("utf-8", "surrogateescape") + b"\n"
         else:
             line = message.to_line()
+        self.check_size(message, line)
+        return line
+
+    def check_size(self, message: Message, line: bytes) -> None:
+        """Refuses a line over the limit; its newline does not count."""
         if len(line) > self.max_line_bytes + 1:
             raise MessageError(
                 f"{message.command}: a line of {len(line) - 1} bytes is over the limit of"
                 f" {self.max_line_bytes}",
                 command=message.command,
             )
-        return line
 
     def request(
         self,
@@ -211,12 +215,12 @@ class MessageConnection(BaseStream[Message]):
     ) -> Request:
         """Sends a request without the wait for its answer; see :meth:`answer`."""
         table = self._requests or self._open_table()
-        number: str | None = None
-        if serial:
-            number = message.get("serial")
-            if number is None:
-                number = table.next_serial()
-                message = message.with_parameters({"serial": number})
+        number = message.get("serial") if serial else None
+        if serial and number is None:
+            number = table.next_serial()
+            line = message.line_with("serial", number)
+        else:
+            line = message.to_line()
         outbox = self._outbox
         if self._transport is None or outbox is None or self._eof or self._closed:
             self.check_answerable()
@@ -226,7 +230,12 @@ class MessageConnection(BaseStream[Message]):
             self._read_on()
         request = table.add(message, replies, number, timeout)
         try:
-            self.send(message)
+            turns = self._turns
+            if turns.thread != get_ident() or turns.forked:
+                turns.check()
+            if len(line) > self.max_line_bytes:
+                self.check_size(message, line)
+            (self._outbox or self.outbox).write(line)
         except BaseException:
             table.remove(request)
             raise

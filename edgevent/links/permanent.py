@@ -207,12 +207,8 @@ class PermanentConnection(DialledConnection):
         self, message: Message, replies: frozenset[str], timeout: float, serial: bool
     ) -> Request:
         """Sends a request; its answer shows that all that was sent before it has arrived."""
-        if serial and "serial" not in message:
-            table = self._requests or self._open_table()
-            message = message.with_parameters({"serial": table.next_serial()})
         request = super().ask(message, replies, timeout, serial)
         outbox, record = self._outbox, self._record
-        record.forget_last(message)  # when a request is lost, its caller knows
         if outbox is not None:
             request.record = record
             request.position = outbox.sent_bytes + outbox.size

@@ -154,7 +154,7 @@ class BaseStream(Flow, Generic[_U]):
     def _handle_inbox(self) -> None:
         turns, inbox = self._turns, self._inbox
         process, take = self.process_unit, inbox.take
-        limit = self.event_limit
+        limit, communicator = self.event_limit, self._communicator
         began = monotonic()
         count = 0
         while True:
@@ -169,7 +169,9 @@ class BaseStream(Flow, Generic[_U]):
                 break
             if not self._enabled or self._closed or self._receiver is not None:
                 break
-        if self._paused and self._enabled and not inbox.is_full:
+            if self._communicator is not communicator:  # it was removed
+                break
+        if self._paused and self._enabled and not inbox.is_full and self._takes_turns():
             self._resume_reading()
 
     def _begin(self) -> None:

@@ -125,12 +125,6 @@ class Record:
             self._bytes -= self._entries.popleft().size
             self.overflowed += 1
 
-    def forget_last(self, message: Message) -> None:
-        """Forgets what was just sent, if it was this message: somebody else remembers it."""
-        entries = self._entries
-        if entries and entries[-1].message is message:
-            self._bytes -= entries.pop().size
-
     def arrived(self, position: int) -> None:
         """Forgets what was sent up to a position: an answer shows that it has arrived."""
         entries = self._entries

@@ -82,9 +82,9 @@ class ManualClock(Clock):
     def advance(self, seconds: float) -> None:
         """Moves the clock, and makes the calls that are due, in the order of their time.
 
-        Each call is made in the hub at its own time; before the next one, and before this returns,
-        all turns that are ready have run and all sockets of this process are quiet. A handler that
-        waits for something else goes on waiting.
+        Each call is made in the hub at its own time, those of one time one after another. Before
+        the time goes on, and before this returns, all turns that are ready have run and the sockets
+        of this thread are quiet. A handler that waits for something else goes on waiting.
 
         Raises:
             UsageError: The caller is the hub, which could not wait.
@@ -93,53 +93,74 @@ class ManualClock(Clock):
         end = self._now + seconds
         settle()
         while self._alarms and self._alarms[0][0] <= end:
-            at, _, alarm = heapq.heappop(self._alarms)
-            if alarm.is_set:
-                self._now = max(at, self._now)
-                alarm.is_set = False
-                _call_in_hub(alarm)
-                settle()
+            self._now = max(self._alarms[0][0], self._now)
+            self._call_due()
+            settle()
         self._now = end
+
+    def lag(self, seconds: float) -> None:
+        """Lets time pass as it does while the hub is kept busy: what is due then comes too late."""
+        self._now += seconds
+
+    def _call_due(self) -> None:
+        """Calls all that is due now in one callback of the hub, as the loop's own timers are."""
+        hub = gevent.get_hub()
+        caller = getcurrent()
+        due: list[ManualAlarm] = []
+        while self._alarms and self._alarms[0][0] <= self._now:
+            due.append(heapq.heappop(self._alarms)[2])
+        raised: list[BaseException] = []
+        waits = True
+
+        def call() -> None:
+            for alarm in due:
+                if alarm.is_set:  # else one before it has stopped it
+                    alarm.is_set = False
+                    try:
+                        alarm.callback(*alarm.arguments)
+                    except BaseException as error:
+                        raised.append(error)
+            if waits:
+                caller.switch()
+
+        hub.loop.run_callback(call)
+        try:
+            hub.switch()
+        finally:  # a call may have been to the caller itself, as that of a deadline is
+            waits = False
+        if raised:
+            raise raised[0]
 
 
 def settle() -> None:
     """Waits until nothing is left to be done in this thread but what waits for something else.
 
     Raises:
-        UsageError: The caller is the hub, or the thread does not become quiet.
+        UsageError: The caller is the hub, or there is always more to be done.
     """
     turns = Turns.current()
-    turns.check_wait()
-    quiet = 0
-    for _ in range(_MOST_POLLS):
-        gevent.idle()
-        if turns.ready or turns.granted or turns.joined:
-            quiet = 0
-        else:
-            quiet += 1
-            if quiet == _QUIET_POLLS:
-                return
-    raise UsageError(f"turns are still ready after {_MOST_POLLS} polls")
+    waiting = turns.check_wait()
+    quiet = polls = 0
 
+    def found_nothing() -> None:
+        nonlocal quiet
+        quiet = 0 if turns.ready or turns.granted or turns.joined else quiet + 1
+        if quiet == _QUIET_POLLS:
+            waiting.switch()
 
-def _call_in_hub(alarm: ManualAlarm) -> None:
-    hub = gevent.get_hub()
-    caller = getcurrent()
-    raised: list[BaseException] = []
-    waits = True
+    def begins_a_poll() -> None:
+        nonlocal polls
+        polls += 1
+        if polls == _MOST_POLLS:
+            waiting.switch()
 
-    def call() -> None:
-        try:
-            alarm.callback(*alarm.arguments)
-        except BaseException as error:
-            raised.append(error)
-        if waits:
-            caller.switch()
-
-    hub.loop.run_callback(call)
+    idle, prepare = turns.loop.idle(), turns.loop.prepare()
+    idle.start(found_nothing)
+    prepare.start(begins_a_poll)
     try:
-        hub.switch()
-    finally:  # the call may have been to the caller itself, as that of a deadline is
-        waits = False
-    if raised:
-        raise raised[0]
+        turns.hub.switch()
+    finally:
+        idle.close()
+        prepare.close()
+    if quiet < _QUIET_POLLS:
+        raise UsageError(f"there is still something to do after {_MOST_POLLS} polls")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import pwd
 import subprocess
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
-from network_ground import PATIENCE, Ground, MovedClock
+from network_ground import Ground, MovedClock, Resolver, run_program
 
 from edgevent import Communicator
 
@@ -34,6 +39,15 @@ def moved(clock: MovedClock) -> Iterator[Ground]:
 
 
 @pytest.fixture
+def resolver() -> Iterator[Resolver]:
+    hub: Any = gevent.get_hub()
+    former = hub.resolver
+    hub.resolver = Resolver(former)
+    yield hub.resolver
+    hub.resolver = former
+
+
+@pytest.fixture
 def own_network(need_tool: Callable[..., str]) -> Callable[[str, str], str]:
     """Runs a program in a network namespace of its own, after some commands; gives its output."""
     unshare = need_tool("unshare", package="util-linux")
@@ -42,17 +56,26 @@ def own_network(need_tool: Callable[..., str]) -> Callable[[str, str], str]:
         pytest.skip("needs the right to make a network namespace")
 
     def run(program: str, setup: str) -> str:
-        command = f'ip link set lo up && {setup} && exec "$0" -c "$1"'
-        done = subprocess.run(
-            [unshare, "-n", "sh", "-c", command, sys.executable, program],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        command = f'ip link set lo up && {setup} && exec "$0" "$@"'
+        return run_program(program, before=(unshare, "-n", "sh", "-c", command))
 
     return run
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that all users can look into, as those of tmp_path are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def nobody() -> pwd.struct_passwd:
+    """Another user, which a child of root can become."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    return pwd.getpwnam("nobody")
 
 
 @pytest.fixture

@@ -12,42 +12,12 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from network_ground import MovedClock, until
+from network_ground import MovedClock, Resolver, until
 
 from edgevent import Address, AddressError, ConnectError, ConnectTimeoutError, UsageError
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.dial import dial
 from edgevent.transport.resolve import resolve
-
-
-class Resolver:
-    """A resolver of gevent's with names of our own; the look-up of ``hangs.invalid`` never ends."""
-
-    def __init__(self, former: Any) -> None:
-        self._former = former
-        self.names: dict[str, list[str]] = {}
-        self.asked = Event()
-
-    def getaddrinfo(self, host: str, port: int, *rest: Any) -> list[Any]:
-        self.asked.set()
-        if host == "hangs.invalid":
-            Event().wait()
-        if host not in self.names:
-            return list(self._former.getaddrinfo(host, port, *rest))
-        return [
-            found
-            for name in self.names[host]
-            for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        ]
-
-
-@pytest.fixture
-def resolver() -> Iterator[Resolver]:
-    hub: Any = gevent.get_hub()
-    former = hub.resolver
-    hub.resolver = Resolver(former)
-    yield hub.resolver
-    hub.resolver = former
 
 
 @pytest.fixture
@@ -248,7 +218,7 @@ def test_each_address_has_an_equal_share_of_the_limit(
     listening = listener(("127.0.0.3", port))
     resolver.names["half.invalid"] = ["127.0.0.2", "127.0.0.3"]
     dialling = gevent.spawn(try_dial, f"tcp://half.invalid:{port}", 3.0, clock=clock)
-    until(lambda: clock.pending == 1)
+    until(lambda: clock.alarms == [1.5])
     clock.advance(1.5)
     speak(dialling.get(timeout=20.0), listening)
 

@@ -1,0 +1,526 @@
+"""The blocking client: dialling, asking again, receiving, running, and the end."""
+
+from __future__ import annotations
+
+import os
+import socket as plain_socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from network_ground import PATIENCE, Ground, MovedClock, until
+from scripted_peer import ScriptedPeer, scripted_peer
+
+from edgevent import (
+    AddressError,
+    Client,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    Dispatcher,
+    Message,
+    UsageError,
+    limits,
+)
+
+
+@pytest.fixture
+def peer() -> Iterator[ScriptedPeer]:
+    with scripted_peer() as peer:
+        yield peer
+
+
+def asking(client: Client, command: str = "ASK", **options: Any) -> Any:
+    return gevent.spawn(client.request, Message(command), **options)
+
+
+def counting() -> tuple[Dispatcher, list[int]]:
+    """A service that writes down the numbers it is sent, and answers them."""
+    service, seen = Dispatcher(), []
+
+    @service.on("NUMBER")
+    def number(message: Message, peer: Any, n: int) -> Message:
+        seen.append(n)
+        return message.reply("TAKEN", {"n": n})
+
+    return service, seen
+
+
+# --- dialling -------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with plain_socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_nobody_listens(tmp_path: Path, wait: bool) -> None:
+    for address in (f"tcp://127.0.0.1:{free_port()}", f"unix:{tmp_path}/none"):
+        with pytest.raises(ConnectError, match=address):
+            Client(address, wait=wait, connect_timeout=0.05)
+
+
+def test_an_address_that_no_stream_has() -> None:
+    with pytest.raises(AddressError, match="udp"):
+        Client("udp://127.0.0.1:1", wait=True)
+
+
+def test_it_waits_until_the_service_is_up(
+    ground: Ground, tmp_path: Path, logged: Callable[[str], list[str]]
+) -> None:
+    address = f"unix:{tmp_path}/late"
+    dialling = gevent.spawn(Client, address, wait=True, connect_timeout=PATIENCE)
+    gevent.idle()
+    service, _ = counting()
+    ground.serve(service, address)
+    with dialling.get(timeout=PATIENCE) as client:
+        assert client.request(Message("NUMBER", {"n": 1}))["n"] == "1"
+
+
+def test_a_dial_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    dialling = gevent.spawn(Client, f"unix:{tmp_path}/never", wait=True, connect_timeout=PATIENCE)
+    gevent.idle()
+    dialling.kill()
+
+
+# --- after a loss ---------------------------------------------------------------------------------
+
+
+def test_the_next_request_after_a_loss_dials_anew(peer: ScriptedPeer) -> None:
+    with Client(peer.address, wait=True) as client:
+        for n in range(3):
+            caller = asking(client)  # the hub had no chance to notice before
+            peer.accept()
+            serial = peer.read_serial()
+            peer.write(f"IS n={n};serial={serial}")
+            assert caller.get(timeout=PATIENCE)["n"] == str(n)
+            peer.drop(reset=n == 1)
+
+
+def test_without_wait_a_loss_is_final(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        peer.drop()
+        until(lambda: not client.is_connected)
+        for _ in range(2):
+            with pytest.raises(ConnectionLostError):
+                client.request(Message("ASK"))
+        assert repr(client) == f"<{client.name} lost {peer.address}>"
+
+
+def test_a_service_that_stays_away_is_waited_for_within_the_limit(peer: ScriptedPeer) -> None:
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        peer.drop()
+        peer.stop_listening()
+        for _ in range(2):
+            with pytest.raises(ConnectError):
+                client.request(Message("ASK"), timeout=0.05)
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_only_what_is_idempotent_is_sent_again(peer: ScriptedPeer, idempotent: bool) -> None:
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        caller = asking(client, idempotent=idempotent)
+        peer.read()
+        peer.drop()
+        if idempotent:
+            peer.accept()
+            peer.write(f"IS serial={peer.read_serial()}")
+            assert caller.get(timeout=PATIENCE).command == "IS"
+        else:
+            with pytest.raises(ConnectionLostError):
+                caller.get(timeout=PATIENCE)
+            again = asking(client, "OTHER")
+            peer.accept()
+            assert peer.read().startswith("OTHER serial=")
+            again.kill()
+
+
+def test_nothing_is_sent_twice_over_many_losses(ground: Ground) -> None:
+    service, seen = counting()
+
+    @service.on("LEAVE")
+    def leave(message: Message, peer: Any) -> None:
+        peer.cut()
+
+    server = ground.serve(service)
+    answered, lost = [], []
+    with Client(server.addresses[0], wait=True) as client:
+        for n in range(60):
+            if n % 7 == 0:
+                client.send(Message("LEAVE"))
+            try:
+                answered.append(client.request(Message("NUMBER", {"n": n})).integer("n"))
+            except ConnectionLostError:
+                lost.append(n)
+    assert seen == sorted(set(seen))
+    assert set(answered) <= set(seen)
+    assert sorted(answered + lost) == list(range(60))
+    assert len(lost) == 9
+
+
+def test_what_a_peer_sent_before_it_went_is_received_although_the_client_has_dialled_anew(
+    peer: ScriptedPeer,
+) -> None:
+    count = 2 * limits.INBOX_BYTES // 5000  # more than is read before somebody receives
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        peer.write(*["NEWS text=" + "x" * 5000] * count)
+        until(lambda: client._inbox.is_full)
+        peer.drop()
+        caller = asking(client)
+        peer.accept()
+        peer.write(f"IS serial={peer.read_serial()}", "NEWS")
+        assert caller.get(timeout=PATIENCE).command == "IS"
+        assert [client.receive(PATIENCE).command for _ in range(count + 1)] == ["NEWS"] * (
+            count + 1
+        )
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_a_send_that_fails_before_the_end_is_read_ends_the_connection_for_a_request(
+    peer: ScriptedPeer, idempotent: bool
+) -> None:
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        peer.drop(reset=True)
+        with pytest.raises(ConnectionLostError):  # at once: the hub does not run meanwhile
+            client.send(Message("NEWS"))
+        assert client.outbox.error is not None
+        caller = asking(client, idempotent=idempotent)
+        peer.accept()
+        peer.write(f"IS serial={peer.read_serial()}")
+        assert caller.get(timeout=PATIENCE).command == "IS"
+
+
+def test_callers_that_find_the_loss_at_the_same_time_share_one_dial(
+    ground: Ground, peer: ScriptedPeer
+) -> None:
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        peer.drop()
+        until(lambda: not client.is_connected)
+        callers = [asking(client, f"ASK{n}") for n in range(5)]
+        peer.accept()
+        for _ in callers:
+            peer.write(f"IS serial={peer.read_serial()}")
+        assert {caller.get(timeout=PATIENCE).command for caller in callers} == {"IS"}
+
+
+def test_who_waits_for_the_dial_of_another_has_a_limit_too(tmp_path: Path) -> None:
+    path = f"{tmp_path}/away"
+    with scripted_peer(path) as peer:
+        client = Client(peer.address, wait=True, connect_timeout=PATIENCE)
+        peer.accept()
+    until(lambda: not client.is_connected)
+    long, short = asking(client, timeout=PATIENCE), asking(client, timeout=0.05)
+    with pytest.raises(ConnectError):
+        short.get(timeout=PATIENCE)
+    client.close()
+    os.unlink(path)
+    with scripted_peer(path), pytest.raises(ConnectionLostError):
+        long.get(timeout=PATIENCE)
+
+
+def test_with_a_dispatcher_a_loss_is_told_and_mended_too(peer: ScriptedPeer) -> None:
+    told = Event()
+
+    class Watching(Client):
+        def process_hup(self) -> None:
+            told.set()
+
+    with Watching(peer.address, Dispatcher(), wait=True) as client:
+        peer.accept()
+        peer.drop()
+        assert told.wait(PATIENCE)
+        told.clear()
+        caller = asking(client)
+        peer.accept()
+        peer.write(f"IS serial={peer.read_serial()}", "HELP")
+        assert caller.get(timeout=PATIENCE).command == "IS"
+        assert peer.read().startswith("COMMANDS list=ALIVE,")
+        assert not told.is_set()
+        peer.drop()  # without a chance for its turn
+        caller = asking(client)
+        peer.accept()
+        peer.write(f"IS serial={peer.read_serial()}")
+        assert caller.get(timeout=PATIENCE).command == "IS"
+        assert told.is_set()
+
+
+# --- receiving ------------------------------------------------------------------------------------
+
+
+def test_help_and_alive_are_answered_and_the_rest_is_kept(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        peer.write("NEWS n=1", "HELP serial=7", "ALIVE serial=8", "nonsense", "NEWS n=2")
+        assert peer.read().startswith("COMMANDS list=ALIVE,")
+        assert peer.read().startswith("ABSOLUTELY reply_timestamp=")
+        assert [str(client.receive()), str(client.receive())] == ["NEWS n=1", "NEWS n=2"]
+
+
+def test_help_to_a_client_that_cannot_send_is_no_failure(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        while not client.is_full:
+            client.send(Message("FILL", {"with": "x" * 60000}))
+        peer.write("HELP", "NEWS")
+        assert str(client.receive(PATIENCE)) == "NEWS"
+        client.cut()
+
+
+def test_peek_shows_what_receive_returns_next(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        assert client.peek() is None
+        caller = gevent.spawn(lambda: (client.request(Message("ASK")), client.peek()))
+        # The message is there when the answer is, although both came at once.
+        peer.write("", "NEWS n=1", f"IS serial={peer.read_serial()}", "NEWS n=2")
+        _, shown = caller.get(timeout=PATIENCE)
+        assert str(shown) == "NEWS n=1"
+        assert str(client.peek()) == "NEWS n=1"
+        assert [str(client.receive(PATIENCE)) for _ in range(2)] == ["NEWS n=1", "NEWS n=2"]
+        assert client.peek() is None
+
+
+def test_what_nobody_receives_is_not_read_for_ever(peer: ScriptedPeer) -> None:
+    count = 16 * 1024 * 1024 // 5000
+    with Client(peer.address) as client:
+        peer.accept()
+        writer = gevent.spawn(peer.write, *["NEWS text=" + "x" * 5000] * count)
+        until(lambda: client._inbox.is_full)
+        gevent.idle()
+        assert client._inbox.size < limits.INBOX_BYTES + 2 * limits.READ_BYTES
+        assert not writer.ready()
+        assert [client.receive(PATIENCE).command for _ in range(count)] == ["NEWS"] * count
+        writer.get(timeout=PATIENCE)
+
+
+def test_messages_before_the_end_are_received(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        peer.write("NEWS n=1", "NEWS n=2")
+        peer.drop()
+        assert [str(message) for message in client] == ["NEWS n=1", "NEWS n=2"]
+        with pytest.raises(ConnectionLostError):
+            client.receive()
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["STOP", "QUITTING"])
+@pytest.mark.parametrize("dispatcher", [None, Dispatcher()])
+def test_stop_and_quitting_end_run(
+    peer: ScriptedPeer, command: str, dispatcher: Dispatcher | None
+) -> None:
+    with Client(peer.address, dispatcher) as client:
+        peer.accept()
+        running = gevent.spawn(client.run)
+        until(lambda: client._runner)
+        with pytest.raises(UsageError, match="another greenlet is in run"):
+            client.run()
+        peer.write(command)
+        running.get(timeout=PATIENCE)
+        assert client.peek() is None
+        assert client.is_connected
+
+
+def test_a_stop_that_comes_outside_run_is_received_and_ends_the_next_run(
+    peer: ScriptedPeer,
+) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        peer.write("STOP")
+        assert str(client.receive(PATIENCE)) == "STOP"
+        client.run()
+        peer.drop()
+        client.run()
+
+
+def test_a_stop_of_a_stranger_is_a_message_like_others(
+    peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "may_control", False)
+    with Client(peer.address) as client:
+        peer.accept()
+        running = gevent.spawn(client.run)
+        peer.write("STOP")
+        until(lambda: client.peek())
+        assert not running.ready()
+        peer.drop()
+        running.get(timeout=PATIENCE)
+
+
+def test_handlers_run_while_the_client_runs_until_one_ends_it(peer: ScriptedPeer) -> None:
+    here = Dispatcher()
+
+    @here.on("ADD")
+    def add(message: Message, peer: Any, a: int, b: int) -> Message:
+        return message.reply("SUM", {"value": a + b})
+
+    @here.on("ENOUGH")
+    def enough(message: Message, peer: Any) -> Message:
+        peer.mark_done()
+        return message.reply("BYE")
+
+    with Client(peer.address, here) as client:
+        peer.accept()
+        running = gevent.spawn(client.run)
+        peer.write("ADD a=1;b=2", "WHAT", "ENOUGH")
+        assert peer.read() == "SUM value=3"
+        assert peer.read() == "UNKNOWN command=WHAT"
+        assert peer.read() == "BYE"
+        running.get(timeout=PATIENCE)
+        assert client.is_connected
+
+
+def test_run_handles_what_came_before_the_end(peer: ScriptedPeer) -> None:
+    here, seen = Dispatcher(), []
+
+    @here.on("NEWS")
+    def news(message: Message, peer: Any, n: int) -> None:
+        gevent.sleep(0)
+        seen.append(n)
+
+    with Client(peer.address, here) as client:
+        peer.accept()
+        peer.write(*(f"NEWS n={n}" for n in range(50)))
+        peer.drop()
+        client.run()
+        assert seen == list(range(50))
+        client.run()
+
+
+@pytest.mark.parametrize("dispatcher", [None, Dispatcher()])
+def test_run_raises_when_the_connection_breaks(
+    peer: ScriptedPeer, dispatcher: Dispatcher | None
+) -> None:
+    with Client(peer.address, dispatcher) as client:
+        peer.accept()
+        running = gevent.spawn(client.run)
+        until(lambda: client._runner)
+        peer.drop(reset=True)
+        with pytest.raises(ConnectionLostError):
+            running.get(timeout=PATIENCE)
+
+
+def test_closing_ends_run_and_receive(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client, Client(peer.address) as other:
+        running, receiving = gevent.spawn(client.run), gevent.spawn(other.receive)
+        until(lambda: client._runner and other._receiver)
+        client.close()
+        other.close()
+        running.get(timeout=PATIENCE)
+        with pytest.raises(ClosedError):
+            receiving.get(timeout=PATIENCE)
+
+
+def test_a_communicator_can_run_a_client(ground: Ground, peer: ScriptedPeer) -> None:
+    service, gone = Dispatcher(), Event()
+
+    class Leaving(Client):
+        def connection_removed(self) -> None:
+            gone.set()
+
+    client = ground.communicator.add_connection(Leaving(peer.address, service))
+    peer.accept()
+    peer.write("HELP")
+    assert peer.read().startswith("COMMANDS ")
+    peer.drop()
+    assert gone.wait(PATIENCE)
+    assert client.is_closed
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_close_lets_leave_what_was_sent(peer: ScriptedPeer) -> None:
+    sent = 0
+    with Client(peer.address) as client:
+        peer.accept()
+        while not client.is_full:
+            client.send(Message("NEWS", {"n": f"{sent:04}", "text": "x" * 50_000}))
+            sent += 1
+        reading = gevent.spawn(lambda: [peer.read()[:11] for _ in range(sent)])
+    assert reading.get(timeout=PATIENCE) == [f"NEWS n={n:04}" for n in range(sent)]
+
+
+def test_close_waits_for_a_peer_that_does_not_read_no_longer_than_its_limit(
+    peer: ScriptedPeer, clock: MovedClock, logged: Callable[[str], list[str]]
+) -> None:
+    client = Client(peer.address, clock=clock, close_timeout=2.0)
+    peer.accept()
+    while not client.is_full:
+        client.send(Message("NEWS", {"text": "x" * 50_000}))
+    closing = gevent.spawn(client.close)
+    until(lambda: client.outbox._waiters)
+    clock.advance(1.9)
+    assert not closing.ready()
+    clock.advance(0.1)
+    closing.get(timeout=PATIENCE)
+    assert client.is_closed
+    assert logged("bytes were not sent in time")
+    assert clock.pending == 0
+
+
+def test_a_close_that_is_interrupted_has_closed(peer: ScriptedPeer) -> None:
+    client = Client(peer.address)
+    peer.accept()
+    while not client.is_full:
+        client.send(Message("NEWS", {"text": "x" * 50_000}))
+    with gevent.Timeout(0.01, False):
+        client.close()
+    assert client.is_closed
+
+
+def test_a_peer_that_breaks_off_while_it_is_sent_the_rest(
+    peer: ScriptedPeer, logged: Callable[[str], list[str]]
+) -> None:
+    client = Client(peer.address)
+    peer.accept()
+    while not client.is_full:
+        client.send(Message("NEWS", {"text": "x" * 50_000}))
+    closing = gevent.spawn(client.close)
+    until(lambda: client.outbox._waiters)
+    peer.drop(reset=True)
+    closing.get(timeout=PATIENCE)
+    assert logged("bytes were not sent: ")
+
+
+def test_what_was_sent_in_one_breath_has_left_when_the_client_is_closed(
+    peer: ScriptedPeer,
+) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        for n in range(5):
+            client.send(Message("NEWS", {"n": n}))
+    assert [peer.read() for _ in range(5)] == [f"NEWS n={n}" for n in range(5)]
+    assert peer.sock.recv(1) == b""
+
+
+def test_closing_in_the_hub_does_not_wait(peer: ScriptedPeer) -> None:
+    with Client(peer.address) as client:
+        peer.accept()
+        client.send(Message("NEWS"))
+        gevent.get_hub().loop.run_callback(client.close)
+        until(lambda: client.is_closed)
+    assert peer.read() == "NEWS"
+
+
+def test_its_repr_says_what_it_is(peer: ScriptedPeer) -> None:
+    with Client(peer.address, name="asker") as client:
+        assert repr(client) == f"<asker connected {peer.address}>"
+        assert client.address == peer.address
+    assert repr(client) == f"<asker closed {peer.address}>"
+    client.close()
+    with pytest.raises(ClosedError):
+        client.send(Message("NEWS"))
