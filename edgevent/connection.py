@@ -199,6 +199,7 @@ class Connection:
     def timeout_delay(self, delay: float | None) -> None:
         if delay is not None and not 0.0 < delay < float("inf"):
             raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
+        self._check_thread()
         self._delay = delay
         self._start_delay()
 
@@ -215,6 +216,7 @@ class Connection:
     def timeout_date(self, date: float | None) -> None:
         if date is not None and not abs(date) < float("inf"):
             raise UsageError(f"{self.name}: seconds since 1970 were expected: {date!r}")
+        self._check_thread()
         self._date = date
         self._start_date()
 
@@ -419,6 +421,10 @@ class Connection:
             clock = communicator.clock
             self._next = clock.now() + self._delay
             self._alarm = clock.call_later(self._delay, self._delay_over)
+
+    def _check_thread(self) -> None:
+        if self._communicator is not None:
+            self._communicator.turns.check()
 
     def _may_alarm(self) -> bool:
         return self._communicator is not None and self._enabled and not self._closed

@@ -6,7 +6,7 @@ in any other pieces, it gives the same units. Nothing here switches greenlets.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from .limits import MAX_LINE_BYTES
 
@@ -21,7 +21,7 @@ class Framer(Protocol):
     def held(self) -> int:
         """The number of bytes held of a unit that is not complete."""
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[Any]:
         """Takes bytes as they were read and returns the units that they complete."""
 
     def end(self) -> bytes:
@@ -45,13 +45,8 @@ class RawFramer:
         return b""
 
 
-class LineFramer:
-    """Cuts a stream at each newline; the units come without it.
-
-    Args:
-        max_line_bytes: The longest line, its newline not counted. What is held never exceeds it by
-            more than one read.
-    """
+class _Lines:
+    """What is held of a line, and its limit."""
 
     __slots__ = ("_rest", "max_line_bytes", "too_long")
 
@@ -65,7 +60,7 @@ class LineFramer:
         """The number of bytes of the line that has begun."""
         return 0 if self._rest is None else len(self._rest)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def cut(self, data: bytes) -> list[bytes]:
         """Returns the lines that ``data`` completes, up to one that is too long."""
         if self.too_long:
             return []
@@ -102,3 +97,46 @@ class LineFramer:
         """Returns the line that has no newline at the end of the stream, or nothing."""
         rest, self._rest = self._rest, None
         return b"" if rest is None else bytes(rest)
+
+
+class LineFramer(_Lines):
+    """Cuts a stream at each newline; the units come without it.
+
+    Args:
+        max_line_bytes: The longest line, its newline not counted. What is held never exceeds it by
+            more than one read.
+    """
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Returns the lines that ``data`` completes, up to one that is too long."""
+        return self.cut(data)
+
+
+class TextFramer(_Lines):
+    """Cuts a stream at each newline, and decodes it (UTF-8, other bytes as ``surrogateescape``).
+
+    Args:
+        max_line_bytes: The longest line, in bytes, its newline not counted.
+    """
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[str]:
+        """Returns the lines that ``data`` completes, up to one that is too long."""
+        rest, limit = self._rest, self.max_line_bytes
+        last = data.rfind(b"\n")
+        if last < 0 or len(data) > limit or self.too_long:
+            return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
+        # All lines at once: no character crosses a newline, so it comes to the same.
+        block: bytes | bytearray = data[:last]
+        if rest is not None:
+            if len(rest) + data.index(b"\n") > limit:
+                self._stop()
+                return []
+            rest += block
+            block = rest
+        tail = data[last + 1 :]
+        self._rest = bytearray(tail) if tail else None
+        return block.decode("utf-8", "surrogateescape").split("\n")

@@ -128,23 +128,7 @@ class Message:
                     raise MessageError("the line holds a lone surrogate") from None
         else:
             text = line.strip().decode("utf-8", "surrogateescape")
-        if "\\" not in text and '"' not in text and "\0" not in text:
-            prefix, equals, rest = text.partition("=")
-            known = known_lines.get(prefix)
-            if known is not None and equals:
-                header, layout, pieces = known
-                found = pieces(rest)
-                if found is not None and layout.count <= max_parameters:
-                    message = _new(Message)
-                    message._header = header
-                    message._layout = layout
-                    message._parameters = None
-                    message._found = found
-                    message._plain = None
-                    message._wire = None
-                    message.match = None
-                    return message
-        return _parse(text, max_parameters)
+        return parse_text(text, max_parameters)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -431,8 +415,35 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     return message
 
 
-def _parse(text: str, max_parameters: int) -> Message:
-    """Reads a trimmed line in any form that there is."""
+def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
+    """Reads a line that was decoded already (UTF-8, other bytes as ``surrogateescape``).
+
+    Raises:
+        MessageError: The line is malformed.
+    """
+    prefix, equals, rest = text.partition("=")
+    known = known_lines.get(prefix)
+    if (
+        known is not None
+        and equals
+        and text[-1] > " "  # else there may be something to trim
+        and "\\" not in rest
+        and '"' not in rest
+        and "\0" not in rest
+    ):
+        header, layout, pieces = known
+        found = pieces(rest)
+        if found is not None and layout.count <= max_parameters:
+            message = _new(Message)
+            message._header = header
+            message._layout = layout
+            message._parameters = None
+            message._found = found
+            message._plain = None
+            message._wire = None
+            message.match = None
+            return message
+    text = text.strip(BLANKS)
     if "\0" in text:
         raise MessageError("the line holds a NUL")
     read = read_json if text[:1] == "{" else read_text

@@ -29,6 +29,7 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
     # priority stands behind gevent's own watcher, which makes the calls of run_callback.
     watcher, soon = loop.prepare(priority=-2), loop.timer(0.0)
     watcher.start(lambda: soon.start(met.set) if condition() else None)
+    soon.start(bool)  # a watcher that was started by a callback is not asked before this poll
     try:
         assert condition() or met.wait(patience), "it did not come true in time"
     finally:

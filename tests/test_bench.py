@@ -14,7 +14,7 @@ ROWS = {
     "unix": ["raw client, edgevent server", "edgevent client and server"],
     "many": ["raw client, edgevent server", "edgevent client and server"],
     "shared": ["raw gevent, matching serials", "edgevent client and server"],
-    "one-way": ["raw client, edgevent server", "edgevent client and server"],
+    "one-way": ["raw client, edgevent server", "edgevent, each message built anew"],
     "broadcast": ["edgevent, until all is received", "edgevent, the server's CPU time"],
     "idle": ["edgevent, new", "edgevent, used once"],
     "accept": ["edgevent"],

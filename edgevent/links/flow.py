@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,6 +30,8 @@ from ..transport.base import Credentials, StreamTransport
 from ..transport.dial import dial
 
 logger = logging.getLogger("edgevent")
+
+_PEER_WENT: Final = frozenset((errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT))
 
 START: Final = 4
 END: Final = 8
@@ -295,7 +298,7 @@ class Flow(Connection):
         if self._closed:
             self._shut()
             return
-        if error.errno is None:  # this side gave the peer up, which may never end the stream
+        if error.errno not in _PEER_WENT:  # the peer may still be there, and never end the stream
             self.ended(error)
         # Else what the peer has sent before it went is still read and handled: the end comes from
         # the read side. If it has come already, it has waited for what was to be sent.

@@ -20,19 +20,17 @@ from ..errors import (
     QueueFullError,
     RequestTimeout,
 )
-from ..framing import Framer, LineFramer
-from ..message import Message
+from ..framing import Framer, TextFramer
+from ..message import Message, parse_text
 from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
 from ..transport.base import StreamTransport
+from ..wire import BLANKS
 from .raw import check_line_bytes
 from .request import NO_REPLIES, Request, RequestTable, reply_set
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
-
-
-parse = Message.parse
 
 
 @functools.lru_cache(maxsize=1)
@@ -214,6 +212,9 @@ class MessageConnection(BaseStream[Message]):
         self, message: Message, replies: frozenset[str], timeout: float, serial: bool
     ) -> Request:
         """Sends a request without the wait for its answer; see :meth:`answer`."""
+        turns = self._turns
+        if turns.thread != get_ident() or turns.forked:
+            turns.check()
         table = self._requests or self._open_table()
         number = message.get("serial") if serial else None
         if serial and number is None:
@@ -230,9 +231,6 @@ class MessageConnection(BaseStream[Message]):
             self._read_on()
         request = table.add(message, replies, number, timeout)
         try:
-            turns = self._turns
-            if turns.thread != get_ident() or turns.forked:
-                turns.check()
             if len(line) > self.max_line_bytes:
                 self.check_size(message, line)
             (self._outbox or self.outbox).write(line)
@@ -333,7 +331,7 @@ class MessageConnection(BaseStream[Message]):
 
     def make_framer(self) -> Framer:
         """Messages are lines."""
-        return LineFramer(self.max_line_bytes)
+        return TextFramer(self.max_line_bytes)
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Gives answers to the requests that wait for them, at once."""
@@ -344,7 +342,7 @@ class MessageConnection(BaseStream[Message]):
         take = table.take
         for unit in units:
             try:
-                message = parse(unit)
+                message = parse_text(unit)
             except MessageError:
                 left.append(unit)  # its turn says what is wrong with it
             else:
@@ -354,9 +352,9 @@ class MessageConnection(BaseStream[Message]):
 
     def process_unit(self, unit: Any) -> None:
         """Parses and dispatches one line."""
-        if unit.__class__ is bytes:
+        if unit.__class__ is str:
             try:
-                message = parse(unit)
+                message = parse_text(unit)
             except MessageError as error:
                 self._refuse_line(unit, error)
                 return
@@ -374,13 +372,14 @@ class MessageConnection(BaseStream[Message]):
             message: Message = unit
             return message
         try:
-            return Message.parse(unit)
+            return parse_text(unit)
         except MessageError as error:
             self._refuse_line(unit, error)
             return None
 
-    def _refuse_line(self, line: bytes, error: MessageError) -> None:
-        if not line.strip():
+    def _refuse_line(self, text: str, error: MessageError) -> None:
+        line = text[: 2 * limits.LOGGED_LINE_BYTES].encode("utf-8", "surrogateescape")
+        if not text.strip(BLANKS):
             return  # empty lines are ignored
         shown = ascii(line[: limits.LOGGED_LINE_BYTES])[2:-1]
         logger.warning("%s: dropped a malformed line: %s: %s", self.name, error, shown)
@@ -398,6 +397,11 @@ class MessageConnection(BaseStream[Message]):
         logger.warning("%s: dropped %d bytes without a newline: %s", self.name, len(rest), shown)
 
     def _message_failed(self, message: Message, error: BaseException) -> None:
+        outbox = self._outbox
+        if isinstance(error, NetworkError) and (outbox is None or outbox.error is not None):
+            # The peer went away before its answer: said where the connection ends.
+            logger.debug("%s: %s was not answered: %s", self.name, message.command, error)
+            return
         try:
             identifier = ""
             if not is_senders_mistake(message, error):

@@ -165,7 +165,9 @@ class BaseStream(Flow, Generic[_U]):
             if count < limit:
                 if monotonic() - began > self.processing_time_limit:
                     break
-            elif turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
+            elif turns.ready or turns.granted:
+                break
+            elif not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME:
                 break
             if not self._enabled or self._closed or self._receiver is not None:
                 break

@@ -198,3 +198,17 @@ def own_one_way(address: str) -> Iterator[Run]:
             client.request(message("END", str(100_000 + count)), timeout=60.0)
 
         yield run
+
+
+@contextmanager
+def own_one_way_again(address: str) -> Iterator[Run]:
+    """The same stream, of one message that is built once and sent again and again."""
+    again = message("SET", "123456")
+    with Client(address) as client:
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                client.send(again)
+            client.request(message("END", "123456"), timeout=60.0)
+
+        yield run

@@ -134,6 +134,30 @@ def shared(options: Options) -> None:
 
 def one_way(options: Options) -> None:
     """A one-way stream: 64 messages a send by the raw client, send per message by edgevent."""
-    over_tcp(
-        clients.raw_one_way, clients.own_one_way, 0.16, 0.25, options, options.count(64_000, 640)
-    )
+    count = options.count(64_000, 640)
+    with servers() as (raw, own):
+        for pin in options.pins:
+            heading(pin)
+            with pinned(pin, raw, own):
+                compare(
+                    Case("raw gevent", lambda: clients.raw_one_way((raw.host, raw.port)), raw),
+                    [
+                        Case(label, load, own, 0.16, 0.25)
+                        for label, load in (
+                            (
+                                "raw client, edgevent server",
+                                lambda: clients.raw_one_way((own.host, own.port)),
+                            ),
+                            (
+                                "edgevent, each message built anew",
+                                lambda: clients.own_one_way(own.tcp),
+                            ),
+                            (
+                                "edgevent, one message sent again",
+                                lambda: clients.own_one_way_again(own.tcp),
+                            ),
+                        )
+                    ],
+                    options,
+                    count,
+                )

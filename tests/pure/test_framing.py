@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevent.framing import Framer, LineFramer, RawFramer
+from edgevent.framing import Framer, LineFramer, RawFramer, TextFramer
 from edgevent.limits import MAX_LINE_BYTES, READ_BYTES
 
 STREAM = b"one\n\ntwo lines\r\n\n\xff\0;=\n" + b"x" * 50 + b"\n" + b"last, and cut short"
@@ -133,4 +133,33 @@ def test_never_more_than_the_limit_and_one_read_is_held(size: int) -> None:
 def test_a_raw_stream_is_passed_on_as_it_was_read() -> None:
     framer = RawFramer()
     assert pull(framer, [b"one\ntw", b"", b"o"]) == ([b"one\ntw", b"o"], b"", False)
+    assert framer.held == 0
+
+
+@pytest.mark.parametrize("limit", [60, MAX_LINE_BYTES])
+def test_decoded_lines_are_the_same_lines(limit: int) -> None:
+    rng = random.Random(7)
+    stream = "é\n日本\n\n".encode() * 5 + STREAM + b"\n\xe6\x97\n" + "日本".encode()
+    lines, rest, _ = pull(LineFramer(limit), [stream])
+    expected = ([line.decode("utf-8", "surrogateescape") for line in lines], rest, False)
+    assert pull(TextFramer(limit), [stream]) == expected
+    assert pull(TextFramer(limit), [stream[i : i + 1] for i in range(len(stream))]) == expected
+    for _ in range(300):
+        assert pull(TextFramer(limit), cut_at_random(stream, rng)) == expected
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"ok\n123456789\nmore\n"],
+        [b"ok\n", b"1234567", b"89\nmore\n"],
+        [b"ok\n", b"1234567", b"89"],
+        [b"ok\n123456789"],
+    ],
+)
+def test_decoded_lines_stop_at_one_that_is_too_long(pieces: list[bytes]) -> None:
+    framer = TextFramer(8)
+    assert [unit for piece in pieces for unit in framer.feed(piece)] == ["ok"]
+    assert framer.too_long
+    assert framer.feed(b"more\n") == []
     assert framer.held == 0
