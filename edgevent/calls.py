@@ -10,6 +10,7 @@ from typing import Any
 from . import limits
 from .connection import FAILURES
 from .errors import ForkedError
+from .runtime.guards import REGISTRY
 from .runtime.turns import IDLE, Turns
 
 logger = logging.getLogger("edgevent")
@@ -87,12 +88,18 @@ class CallQueue:
 
     def start(self) -> None:
         """Has calls made from now on. Started, the queue keeps the loop alive."""
+        REGISTRY.descriptors.add(self)
         self._wake.start(self._take)
         if self._waiting:  # a signal to a watcher that is not started is lost
             self._wake.send()
 
     def stop(self) -> None:
         """Leaves calls waiting. Idempotent."""
+        REGISTRY.descriptors.discard(self)
+        self._wake.stop()
+
+    def abandon(self) -> None:
+        """Lets a forked child's loop end, which has nothing to wait for."""
         self._wake.stop()
 
     def keep_loop(self, keeps: bool) -> None:

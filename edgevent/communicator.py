@@ -281,6 +281,7 @@ class Communicator:
 
         Raises:
             UsageError: It runs already, or the communicator is closed.
+            ForkedError: A handler has forked, and its turn has ended in the child too.
             Exception: An internal failure, as it was raised; nothing that a hook or handler of the
                 user's raises comes here, but what is no ``Exception``.
         """
@@ -298,6 +299,7 @@ class Communicator:
             while self._result is None and self._failure is None:
                 self.turns.hub.switch()
         except LoopExit:
+            self.turns.check()  # a handler has forked, and did not end the child
             # No watcher is left that could ever call back: the queue for other threads does not
             # keep the loop while all connections are disabled.
             self._result = False

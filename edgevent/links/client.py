@@ -159,9 +159,11 @@ class Client(MessageConnection):
 
     def close(self) -> None:
         """Closes, after what was sent has left or the peer was given time for it. Idempotent."""
-        if self._closed or self._transport is None or getcurrent() is self._turns.hub:
+        turns = self._turns
+        if self._closed or self._transport is None or turns.forked or getcurrent() is turns.hub:
             super().close()
             return
+        turns.check()
         try:
             self._wait_until_sent()
         finally:
@@ -263,11 +265,11 @@ class Client(MessageConnection):
             self._read_rest()
             assert self._outbox is not None
             self.ended(self._outbox.error)
+            self._outbox.close(self.end_error())
             if self._due & END:  # its turn would take it for the end of the new connection
                 self._due &= ~END
                 self.call_hook(self.tell_end)
             transport, self._transport = self._transport, None
-            self._outbox.close()
             if transport is not None:
                 transport.close()
             self._connect(timeout)
@@ -315,9 +317,9 @@ class Client(MessageConnection):
 
     def _answer_default(self, message: Message) -> None:
         answer = default_commands(fallback_dispatcher())[message.command](message, self)
+        assert answer is not None
         try:
-            if answer is not None:
-                self.send(answer)
+            self.send(answer)
         except EdgeventError as error:
             logger.debug("%s: %s was not answered: %s", self.name, message.command, error)
 

@@ -95,6 +95,13 @@ class DialledConnection(MessageConnection):
         outbox = self._outbox
         return super().is_connected and outbox is not None and outbox.error is None
 
+    @property
+    def outbox(self) -> Outbox:
+        """What is to leave; raises :class:`NotConnectedError` while the link is down."""
+        if self._outbox is None:
+            raise self.down_error()
+        return self._outbox
+
     def on_connected(self, function: _F) -> _F:
         """Adds a function of the link, called in a turn when it is up; it may block."""
         return self._on("connected", function)
@@ -264,14 +271,14 @@ class DialledConnection(MessageConnection):
 
     def _let_go(self) -> None:
         outbox, transport = self._outbox, self._transport
+        assert outbox is not None
+        assert transport is not None
         self._transport = self._outbox = None
         self._begun = False
         self._due &= ~(START | EMPTY)
-        if outbox is not None:
-            outbox.close(self._error)
-            self.sort_out(outbox)
-        if transport is not None:
-            transport.close()
+        outbox.close(self.end_error())
+        self.sort_out(outbox)
+        transport.close()
 
     def sort_out(self, outbox: Outbox) -> None:
         """Called with the outbox of a connection that is lost."""

@@ -15,7 +15,6 @@ from ..connection import Connection, Owner
 from ..errors import (
     ClosedError,
     ConnectionLostError,
-    EdgeventError,
     LineTooLongError,
     NetworkError,
     UsageError,
@@ -324,7 +323,7 @@ class Flow(Connection):
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def end_error(self) -> EdgeventError:
+    def end_error(self) -> NetworkError:
         """Makes the error for a call that comes after the end."""
         error = self._error
         if error is not None:

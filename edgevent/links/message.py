@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .. import limits
 from ..address import Address
@@ -32,11 +33,25 @@ from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
 
+# What errors quote: parts of the line, which may be secret, or these words of their own.
+_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|" + r'"(?:[^"\\]|\\.)*"')
+_TERMS: Final = (
+    "'_' '.' '*' '?' 'parameters' 'name=value' '<server:service ' '[[server:]service/]COMMAND'"
+)
+
 
 @functools.lru_cache(maxsize=1)
 def fallback_dispatcher() -> Dispatcher:
     """The table of connections for which nobody brought one: the default commands."""
     return Dispatcher()
+
+
+def _reason(error: MessageError, shown: str) -> str:
+    """Gives an error without what it quotes of a line but the bytes that are shown anyway."""
+    text = str(error).removeprefix(f"{error.command}: ")
+    return _QUOTED.sub(
+        lambda found: found[0] if found[0] in _TERMS or found[0][1:-1] in shown else "...", text
+    )
 
 
 class MessageConnection(BaseStream[Message]):
@@ -382,7 +397,8 @@ class MessageConnection(BaseStream[Message]):
         if not text.strip(BLANKS):
             return  # empty lines are ignored
         shown = ascii(line[: limits.LOGGED_LINE_BYTES])[2:-1]
-        logger.warning("%s: dropped a malformed line: %s: %s", self.name, error, shown)
+        why = _reason(error, shown)
+        logger.warning("%s: dropped a malformed line: %s: %s", self.name, why, shown)
         now = self._use_clock.now()
         kept = [at for at in self._malformed or () if now - at < limits.MALFORMED_INTERVAL]
         kept.append(now)

@@ -167,9 +167,7 @@ class PermanentConnection(DialledConnection):
 
     def note_sent(self, message: Message) -> None:
         """Takes note of a message that went to many."""
-        outbox = self._outbox
-        if outbox is not None:
-            self._note(outbox, Entry(message, len(message.to_line())))
+        self._note(self.outbox, Entry(message, len(message.to_line())))
 
     def _note(self, outbox: Outbox, entry: Entry) -> None:
         # The outbox is the one that counts the bytes: nothing has switched since it took these.
@@ -208,10 +206,8 @@ class PermanentConnection(DialledConnection):
     ) -> Request:
         """Sends a request; its answer shows that all that was sent before it has arrived."""
         request = super().ask(message, replies, timeout, serial)
-        outbox, record = self._outbox, self._record
-        if outbox is not None:
-            request.record = record
-            request.position = outbox.sent_bytes + outbox.size
+        request.record = self._record
+        request.position = self.outbox.sent_bytes + self.outbox.size
         return request
 
     def answer(self, request: Request) -> Message:
@@ -310,11 +306,7 @@ class PermanentConnection(DialledConnection):
     # --- the loss ---------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """The link is lost, or the communicator drains it."""
-        if self._draining:
-            self._flush_kept()
-            if self._kept and self._can_flush():
-                return  # it goes on when the outbox has emptied
+        """The link is lost; it ends if that was all that it was to do."""
         super().finish()
         if self._done and not self._kept and not self._closed:
             self.close()

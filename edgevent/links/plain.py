@@ -111,6 +111,8 @@ class Stream:
         """Closes, after what was written has left or the peer was given 5 s for it. Idempotent."""
         connection, outbox = self._connection, self._connection.outbox
         connection.close()
+        if connection._turns.forked:
+            return
         end = connection._clock.now() + limits.CLOSE_TIMEOUT
         while outbox.error is None and getcurrent() is not gevent.get_hub():
             left = end - connection._clock.now()

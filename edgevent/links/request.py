@@ -230,6 +230,7 @@ class RequestTable:
         # A router may hand a broadcast back to its sender: that is no answer.
         if message.command == request.command and message.service in _BROADCAST:
             self._open[serial] = request
+            self._open = dict(sorted(self._open.items(), key=lambda item: item[1].order))
             return False
         self._copied = True
         if request.answer is None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from .. import limits
 from ..connection import FAILURES
 from ..errors import NetworkError, ReceiveTimeout, UsageError
-from ..runtime.turns import IDLE, TIMED_OUT, wait
+from ..runtime.turns import IDLE, RUNNING, TIMED_OUT, wait
 from .flow import EMPTY, END, START, Flow
 
 logger = logging.getLogger("edgevent")
@@ -58,6 +58,8 @@ class BaseStream(Flow, Generic[_U]):
         unit = self._receive(timeout)
         if unit is _ENDED:
             raise self.end_error()
+        if self._inbox.left:
+            self._catch_up()  # what came with it goes to handlers, unless it is received too
         found: _U = unit
         return found
 
@@ -73,8 +75,16 @@ class BaseStream(Flow, Generic[_U]):
 
     def __iter__(self) -> Iterator[_U]:
         """Gives unit after unit, and ends when the peer ends the connection."""
-        while (unit := self._receive(None)) is not _ENDED:
-            yield unit
+        # No turns are granted meanwhile: what comes between two units is for the iteration as well.
+        holds = self.ticket != RUNNING
+        self.ticket = RUNNING
+        try:
+            while (unit := self._receive(None)) is not _ENDED:
+                yield unit
+        finally:
+            if holds:
+                self.ticket = IDLE
+                self._catch_up()
         if self._error is not None:
             raise self.end_error()
 
@@ -165,9 +175,7 @@ class BaseStream(Flow, Generic[_U]):
             if count < limit:
                 if monotonic() - began > self.processing_time_limit:
                     break
-            elif turns.ready or turns.granted:
-                break
-            elif not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME:
+            elif turns.ready or turns.granted or (not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME):
                 break
             if not self._enabled or self._closed or self._receiver is not None:
                 break
@@ -184,12 +192,19 @@ class BaseStream(Flow, Generic[_U]):
             return
         try:
             conversation(self)
-        except NetworkError as error:
-            # The peer went away, or this side did: both are logged where the connection ends.
-            logger.debug("%s: its conversation ended: %s", self.name, error)
         except FAILURES as error:
-            self.handler_failed(error, getattr(conversation, "__qualname__", repr(conversation)))
+            outbox = self._outbox
+            if isinstance(error, NetworkError) and (
+                self._eof or self._closed or outbox is None or outbox.error is not None
+            ):
+                # The peer went away, or this side did: both are logged where the connection ends.
+                logger.debug("%s: its conversation ended: %s", self.name, error)
+            else:
+                name = getattr(conversation, "__qualname__", repr(conversation))
+                self.handler_failed(error, name)
         finally:
+            if self._eof and self._error is None:
+                self.drop_rest()
             self.close()
 
     def process_connected(self) -> None:

@@ -23,7 +23,7 @@ class Registry:
     """All that a forked child must let go of, in this process."""
 
     def __init__(self) -> None:
-        self.descriptors: set[Inherited] = set()  # and other things of the kernel's: signals
+        self.descriptors: set[Inherited] = set()  # and what else keeps the loop waiting
         self.hubs: WeakSet[Inherited] = WeakSet()
         self._abandoned: list[Inherited] = []
 

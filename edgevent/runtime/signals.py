@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import gevent
 
 from ..errors import UsageError
-from .guards import REGISTRY
 
 
 def signal_number(name: str | int) -> int:
@@ -44,7 +44,6 @@ class _Delivery:
         # Not referenced: a program with nothing but signals to wait for has nothing to wait for.
         self._watcher: Any = gevent.get_hub().loop.signal(number, ref=False)
         self._watcher.start(self._deliver)
-        REGISTRY.descriptors.add(self)
 
     def _deliver(self) -> None:
         for watch in tuple(self.watches):
@@ -53,16 +52,10 @@ class _Delivery:
     def stop(self) -> None:
         """Lets go of the signal and brings its former disposition back."""
         self._watcher.close()
-        REGISTRY.descriptors.discard(self)
         # libev leaves SIG_DFL behind when its last watcher of a signal stops, whatever there was
         # before. None stands for a handler of C, which Python cannot bring back.
         if self.former is not None:
             signal.signal(self.number, self.former)
-
-    def abandon(self) -> None:
-        """Brings the former disposition back in a forked child: a SIGTERM must end it."""
-        for watch in tuple(self.watches):
-            watch.stop()
 
 
 _deliveries: dict[int, _Delivery] = {}
@@ -106,3 +99,34 @@ class SignalWatch:
 def watched() -> list[int]:
     """The numbers of the signals that are watched now."""
     return sorted(_deliveries)
+
+
+# A SIGTERM must end a forked child whose parent catches it. One that comes before the child has its
+# dispositions back waits meanwhile: the mask that the fork copies keeps it.
+
+_mask_before_fork: set[int] = set()
+
+
+def _before_fork() -> None:
+    if _deliveries:
+        _mask_before_fork.update(signal.pthread_sigmask(signal.SIG_BLOCK, _deliveries))
+
+
+def _after_fork() -> None:
+    if _deliveries:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask_before_fork)
+        _mask_before_fork.clear()
+
+
+def _after_fork_in_child() -> None:
+    if _deliveries:
+        for delivery in tuple(_deliveries.values()):
+            for watch in tuple(delivery.watches):
+                watch.stop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask_before_fork)
+        _mask_before_fork.clear()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)

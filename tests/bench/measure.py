@@ -90,7 +90,8 @@ def compare(
         for case, sample in zip(cases, found, strict=True):
             if case.cpu_alone:
                 usual = (before.server_cpu + after.server_cpu) / 2
-                case.ratios.append(usual / sample.server_cpu)
+                # At a tiny size the server may not have been charged for anything yet.
+                case.ratios.append(usual / max(sample.server_cpu, 1e-6))
             else:
                 case.ratios.append(sample.rate / ((before.rate + after.rate) / 2))
     for row in table(base, cases):

@@ -227,6 +227,7 @@ def test_messages_are_not_sent_from_another_thread(communicator: Communicator) -
             lambda: client.request(Message("ALIVE")),
             lambda: client.receive(1.0),
             client.run,
+            client.close,
         ):
             with pytest.raises(WrongThreadError):
                 in_thread(call)

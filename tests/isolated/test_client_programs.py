@@ -88,6 +88,33 @@ print("sent", n, flush=True)
         assert running.end() == 0
 
 
+def test_neither_a_forked_child_nor_another_thread_ends_the_client(
+    listener: socket.socket, tmp_path: Path
+) -> None:
+    text = """
+import os, threading
+def make():
+    global other
+    other = Client(sys.argv[1])
+thread = threading.Thread(target=make)
+thread.start()
+thread.join()
+client = Client(sys.argv[1])
+client.send(Message("FIRST"))
+client.send(Message("SECOND"))
+if not os.fork():
+    sys.exit(0)  # the whole of Python's end, in a child
+os.wait()
+client.send(Message("THIRD"))
+"""
+    with Program(program(tmp_path, text), address_of(listener), folder=tmp_path) as running:
+        other, sock = accept(listener), accept(listener)
+        assert read_all(sock) == ["FIRST", "SECOND", "THIRD"]
+        assert read_all(other) == []
+        assert running.end() == 0
+        assert running.printed == ""
+
+
 def test_a_plain_stream_that_was_never_closed_is_flushed_at_the_end(
     listener: socket.socket, tmp_path: Path
 ) -> None:

@@ -74,10 +74,12 @@ SECRET = "hunter2hunter2"
     [
         f"{'A' * 30} password={SECRET};=5",
         f"{'A' * 30} password={SECRET};x",
-        f"{'A' * 30} password={SECRET};password={SECRET}",
+        f"{'A' * 30} password=it's;{SECRET}",
+        f"{'A' * 60} password=5;{SECRET} ",
         f'{"A" * 30} password="{SECRET}',
         f"{'A' * 30}{SECRET} a=b",
-        f"<{'a' * 30}:{SECRET} A",
+        f"<{'a' * 30}:{SECRET}-{SECRET} A",
+        f"{'a' * 30}:{SECRET}-/A",
         f'{{"command": "A", "parameters": {{"password": "{SECRET}", "": ""}}}}',
         f'{{"command": "A",            "parameters": {{"password": "{SECRET}"',
         f"{'A' * 30} {SECRET}",
@@ -279,9 +281,9 @@ def test_a_line_that_was_begun_must_be_completed_in_time(
     for letter in b"ONE":
         sock.sendall(bytes((letter,)))
         settle()
-        clock.advance(limits.INTRODUCTION_TIMEOUT / 3 - 0.01)
+        clock.advance(3.3)
     assert len(server.peers) == 1
-    clock.advance(0.03)
+    clock.advance(0.2)
     assert read_all(sock) == b""
     assert heard == []
     assert logged("closed: MessageConnection")[0].endswith("no complete line within 10 s")

@@ -200,6 +200,25 @@ def test_a_send_that_fails_before_the_end_is_read_ends_the_connection_for_a_requ
         assert caller.get(timeout=PATIENCE).command == "IS"
 
 
+def test_who_waits_for_room_when_another_dials_anew_has_lost_the_connection(
+    peer: ScriptedPeer,
+) -> None:
+    with Client(peer.address, wait=True) as client:
+        peer.accept()
+        while not client.is_full:
+            client.send(Message("FILL", {"with": "x" * 60000}))
+        sending = gevent.spawn(client.send, Message("NEWS"))
+        until(lambda: client.outbox._waiters)
+        peer.sock.shutdown(plain_socket.SHUT_WR)
+        until(lambda: not client.is_connected)
+        caller = asking(client)
+        peer.accept()
+        peer.write(f"IS serial={peer.read_serial()}")
+        assert caller.get(timeout=PATIENCE).command == "IS"
+        with pytest.raises(ConnectionLostError):
+            sending.get(timeout=PATIENCE)
+
+
 def test_callers_that_find_the_loss_at_the_same_time_share_one_dial(
     ground: Ground, peer: ScriptedPeer
 ) -> None:
@@ -289,6 +308,19 @@ def test_peek_shows_what_receive_returns_next(peer: ScriptedPeer) -> None:
         assert str(client.peek()) == "NEWS n=1"
         assert [str(client.receive(PATIENCE)) for _ in range(2)] == ["NEWS n=1", "NEWS n=2"]
         assert client.peek() is None
+
+
+def test_peek_shows_what_waits_for_a_handler_too(peer: ScriptedPeer) -> None:
+    here, go = Dispatcher(), Event()
+    here.on("WAIT")(lambda message, peer: go.wait() and None)
+    here.on("NEWS")(lambda message, peer: message.reply("HEARD"))
+    with Client(peer.address, here) as client:
+        peer.accept()
+        peer.write("WAIT", "nonsense", "NEWS n=1")
+        until(client.peek)
+        assert str(client.peek()) == "NEWS n=1"
+        go.set()
+        assert peer.read() == "HEARD"
 
 
 def test_what_nobody_receives_is_not_read_for_ever(peer: ScriptedPeer) -> None:

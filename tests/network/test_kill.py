@@ -135,5 +135,4 @@ def test_kills_of_the_service(ground: Ground, tmp_path: Path, cycles: int) -> No
     everything = sender.accepted | sender.refused | sender.answered | sender.lost
     assert everything == set(range(1, sender.next + 1))
     assert len(sender.answered) >= 20 * cycles
-    print(len(told), len(unsent), len(sender.refused), len(sender.lost), len(arrived), sender.next)
     assert os.path.exists(tmp_path / "service")  # a kill leaves it, and the next one takes it over

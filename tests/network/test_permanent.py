@@ -33,6 +33,7 @@ from edgevent import (
     limits,
 )
 from edgevent.testing.clock import settle
+from edgevent.transport.dial import dial
 
 Link = PermanentConnection
 
@@ -232,6 +233,39 @@ def test_closing_ends_a_dial(hanging: None, moved: Ground, path: str) -> None:
     assert link.attempts == 1
 
 
+@pytest.mark.parametrize(
+    "leave", [Link.close, lambda link: link.communicator.remove_connection(link)]
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_dial_that_ends_just_when_the_link_leaves_comes_to_nothing(
+    moved: Ground,
+    peer: ScriptedPeer,
+    monkeypatch: pytest.MonkeyPatch,
+    leave: Callable[[Link], None],
+    fails: bool,
+) -> None:
+    def dial_and_leave(*arguments: Any, **options: Any) -> Any:
+        transport = dial(*arguments, **options)
+        leave(link)
+        if fails:
+            transport.close()
+            raise ConnectError("too late")
+        return transport
+
+    monkeypatch.setattr("edgevent.links.dialled.dial", dial_and_leave)
+    told: list[Any] = []
+    link = Link(peer.address)
+    link.on_connected(told.append)
+    link.on_connection_failed(lambda link, error: told.append(error))
+    moved.communicator.add_connection(link)
+    peer.accept()
+    assert peer.sock.recv(1) == b""
+    settle()
+    assert not link.is_connected
+    assert link.attempts == 1
+    assert len(told) == (fails and not link.is_closed)
+
+
 def test_removing_ends_a_dial_and_adding_begins_anew(
     hanging: None, moved: Ground, path: str
 ) -> None:
@@ -392,7 +426,7 @@ def ready_by_receiving(link: Link, peer: ScriptedPeer) -> None:
     assert peer.read() == "REGISTER"
     receiving = gevent.spawn(link.receive)
     until(lambda: link._receiver)
-    peer.write("READY")
+    peer.write("nonsense", "READY")
     assert receiving.get(timeout=PATIENCE).command == "READY"
 
 
@@ -483,6 +517,7 @@ def test_its_repr_says_whether_it_is_up(moved: Ground, clock: MovedClock, path: 
     link = add(moved, f"unix:{path}", name="link", pauses="1")
     settle()
     assert repr(link) == f"<link down unix:{path}>"
+    assert link.address == f"unix:{path}"
     with scripted_peer(path) as peer:
         clock.advance(1.0)
         peer.accept()
@@ -544,18 +579,22 @@ def test_what_is_done_when_too_much_waits_holds_over_a_loss(
         clock.advance(1.0)
 
 
+@pytest.mark.parametrize("reset", [False, True])
 def test_a_message_that_waits_for_room_when_the_link_breaks_is_kept_or_refused(
-    moved: Ground, clock: MovedClock, peer: ScriptedPeer
+    moved: Ground, clock: MovedClock, peer: ScriptedPeer, reset: bool
 ) -> None:
     link = up(moved, peer, pauses="1")
     count = fill(link)
     plain = gevent.spawn(link.send, number(100))
     kept = gevent.spawn(link.send, number(101), cache=True)
-    until(lambda: len(link.outbox._waiters or ()) == 2)
-    peer.drop(reset=True)
+    asking = gevent.spawn(link.request, Message("ASK"))
+    until(lambda: len(link.outbox._waiters or ()) == 3)
+    peer.drop(reset=reset)
     kept.get(timeout=PATIENCE)
     with pytest.raises(ConnectionLostError):
         plain.get(timeout=PATIENCE)
+    with pytest.raises((ConnectionLostError, NotConnectedError)):
+        asking.get(timeout=PATIENCE)
     assert numbers(link.undelivered) == list(range(count))
     settle()
     clock.advance(1.0)
@@ -735,6 +774,30 @@ def test_a_cached_send_that_fails_is_kept(
     assert list(link.undelivered) == []
 
 
+def test_what_could_not_be_flushed_because_the_link_broke_is_kept(
+    moved: Ground, clock: MovedClock, peer: ScriptedPeer
+) -> None:
+    link = Link(peer.address, pauses="1")
+    for n in range(3):
+        link.send(number(n), cache=True)
+    link.on_connected(lambda link: link.attempts > 1 or accept_and_drop())
+
+    def accept_and_drop() -> None:
+        peer.accept()
+        peer.drop(reset=True)
+
+    moved.communicator.add_connection(link)
+    until(lambda: link.attempts and not link.is_connected)
+    settle()
+    assert link.kept == 3
+    with pytest.raises(NotConnectedError):
+        link.request(Message("ASK"))
+    clock.advance(1.0)
+    peer.accept()
+    assert read_numbers(peer, 3) == [0, 1, 2]
+    assert len(link.undelivered) == 0
+
+
 def test_half_a_line_at_the_loss_is_not_handled_and_told(
     moved: Ground, peer: ScriptedPeer, logged: Callable[[str], list[str]]
 ) -> None:
@@ -803,6 +866,20 @@ def test_closing_lets_leave_what_was_sent(moved: Ground, peer: ScriptedPeer) -> 
     assert read_numbers(peer, count) == list(range(count))
     assert peer.sock.recv(1) == b""
     assert len(link.undelivered) == 0
+
+
+def test_a_peer_that_breaks_off_while_it_is_sent_the_rest_leaves_all_in_doubt_or_unsent(
+    moved: Ground, peer: ScriptedPeer
+) -> None:
+    link = up(moved, peer)
+    count = fill(link)
+    link.close()
+    assert link in moved.communicator.connections
+    peer.drop(reset=True)
+    until(lambda: link not in moved.communicator.connections)
+    assert numbers(link.undelivered) == list(range(count))
+    assert link.undelivered.in_doubt
+    assert link.undelivered.unsent
 
 
 def test_cutting_tells_what_was_not_sent(moved: Ground, peer: ScriptedPeer) -> None:

@@ -120,6 +120,17 @@ def test_a_broadcast_of_ours_that_comes_back_is_no_answer(
     assert client.late_answers == 0
 
 
+def test_a_broadcast_that_comes_back_leaves_its_request_where_it_was(
+    client: Client, peer: ScriptedPeer
+) -> None:
+    first = gevent.spawn(client.request, Message("ASK", service="."), "IS")
+    second = asking(client, "ASK", "IS")
+    serial = peer.read_serial()
+    peer.read()
+    peer.write(f"./ASK serial={serial}", "IS n=1", "IS n=2")
+    assert [result(first), result(second)] == ["IS n=1", "IS n=2"]
+
+
 def test_an_echo_is_an_answer(client: Client, peer: ScriptedPeer) -> None:
     caller = asking(client, "ECHO")
     line = peer.read()
