@@ -55,7 +55,10 @@ def test_a_wrong_one_is_named_and_the_others_are_checked_too(
 
 def test_the_script_ends_with_2_on_bad_usage(folder: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, SCRIPT, "--no-such-option"], capture_output=True, text=True, check=False
+        [sys.executable, SCRIPT, "--no-such-option", "COUNT"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 2
     assert "--no-such-option" in ended.stderr
