@@ -129,6 +129,8 @@ class TextFramer(_Lines):
         last = data.rfind(b"\n")
         if last < 0 or len(data) > limit or self.too_long:
             return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
+        if rest is None and data.find(b"\n") == last == len(data) - 1:  # one line, as most are
+            return [data[:last].decode("utf-8", "surrogateescape")]
         # All lines at once: no character crosses a newline, so it comes to the same.
         block: bytes | bytearray = data[:last]
         if rest is not None:

@@ -267,7 +267,7 @@ class Message:
         serial = self.get("serial")
         if serial is not None and "serial" not in texts:
             texts["serial"] = serial
-            plain = plain and is_plain(serial)
+            plain = plain and (serial.isalnum() or is_plain(serial))
         layout = layouts.get(tuple(texts)) or check_layout(texts, MAX_PARAMETERS, command)
         message = _make(header, layout, texts)
         message._plain = plain

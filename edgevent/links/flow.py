@@ -21,6 +21,7 @@ from ..errors import (
     connection_lost,
 )
 from ..framing import Framer
+from ..limits import READ_BYTES
 from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from ..runtime.inbox import Inbox
 from ..runtime.outbox import Outbox, WhenFull
@@ -54,6 +55,7 @@ class Flow(Connection):
         "_inbox",
         "_introduction",
         "_outbox",
+        "_parked",
         "_paused",
         "_receiver",
         "_server",
@@ -84,7 +86,8 @@ class Flow(Connection):
         self._eof = False
         self._draining = False
         self._error: NetworkError | None = None
-        self._receiver: greenlet | None = None
+        self._receiver: greenlet | None = None  # for which all that comes is
+        self._parked = False  # whether it waits for that just now
         self._conversation: Callable[[Any], object] | None = None
         self._server: Any = None
         self._introduction: Alarm | bool | None = True  # True: the first unit has come
@@ -123,6 +126,8 @@ class Flow(Connection):
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator."""
         self._use_clock = communicator.clock
+        if self._outbox is not None:
+            self._outbox.clock = communicator.clock
         super().attach(communicator)
 
     @property
@@ -217,7 +222,7 @@ class Flow(Connection):
             if transport is None or framer is None:
                 return
             try:
-                data = transport.receive(limits.READ_BYTES)
+                data = transport.receive(READ_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -272,8 +277,8 @@ class Flow(Connection):
         return self._communicator is not None
 
     def _hand_over(self) -> None:
-        """Switches to the greenlet that receives."""
-        if self._receiver is not None:
+        """Switches to the greenlet that receives, if it waits."""
+        if self._parked and self._receiver is not None:
             self._turns.resume(self._receiver)
 
     def ended(self, error: NetworkError | None) -> None:
@@ -345,7 +350,8 @@ class Flow(Connection):
             self._introduced()
         if self._receiver is not None:
             self._turns.loop.run_callback(self._hand_over)
-        if self._error is None and self._sends_still():
+        if self._error is None and self._outbox is not None and self._sends_still():
+            self._outbox.seal()
             return False  # what was sent before the close leaves first; see _emptied
         self._shut()
         return False  # _shut has done the rest

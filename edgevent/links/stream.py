@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
+from greenlet import getcurrent
+
 from .. import limits
 from ..connection import FAILURES
 from ..errors import NetworkError, ReceiveTimeout, UsageError
-from ..runtime.turns import IDLE, RUNNING, TIMED_OUT, wait
+from ..runtime.turns import IDLE, TIMED_OUT, wait
 from .flow import EMPTY, END, START, Flow
 
 logger = logging.getLogger("edgevent")
@@ -75,21 +77,27 @@ class BaseStream(Flow, Generic[_U]):
 
     def __iter__(self) -> Iterator[_U]:
         """Gives unit after unit, and ends when the peer ends the connection."""
-        # No turns are granted meanwhile: what comes between two units is for the iteration as well.
-        holds = self.ticket != RUNNING
-        self.ticket = RUNNING
+        if self._receiver is not None:
+            self._check_receiver()
+        self._receiver = getcurrent()  # what comes between two units is for the iteration as well
         try:
             while (unit := self._receive(None)) is not _ENDED:
                 yield unit
         finally:
-            if holds:
-                self.ticket = IDLE
-                self._catch_up()
+            self._receiver = None
+            self._catch_up()
         if self._error is not None:
             raise self.end_error()
 
+    def _check_receiver(self) -> None:
+        if self._receiver is not getcurrent():
+            raise UsageError(f"{self.name}: another greenlet is receiving")
+
     def _receive(self, timeout: float | None) -> Any:
         end: float | None = None
+        iterating = self._receiver
+        if iterating is not None:
+            self._check_receiver()
         while True:
             while self._inbox.left:
                 unit = self.unpack(self._take())
@@ -97,20 +105,20 @@ class BaseStream(Flow, Generic[_U]):
                     return unit
             if self._eof or self._closed:
                 return _ENDED
-            if self._receiver is not None:
-                raise UsageError(f"{self.name}: another greenlet is receiving")
             left = timeout
             if timeout is not None:  # what is dropped on the way does not start the limit anew
                 now = self._use_clock.now()
                 end = now + timeout if end is None else end
                 left = end - now
             self._receiver = self._turns.check_wait()
+            self._parked = True
             self._resume_reading()
             try:
                 if wait(self._turns, self._use_clock, left) is TIMED_OUT:
                     raise ReceiveTimeout(f"{self.name}: nothing came within {timeout:g} s")
             finally:
-                self._receiver = None
+                self._parked = False
+                self._receiver = iterating
 
     def _take(self) -> Any:
         inbox = self._inbox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from time import monotonic
 
@@ -38,6 +39,7 @@ class Monitor:
             self._ended.acquire()
 
     def _watch(self) -> None:
+        sys.settrace(threading.gettrace())  # as threading does in its own, for debuggers
         try:
             named = 0.0
             while not self._end.acquire(timeout=_INTERVAL):

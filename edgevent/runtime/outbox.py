@@ -51,19 +51,20 @@ class Outbox:
     __slots__ = (
         "_alarm",
         "_chunks",
-        "_clock",
         "_head",
         "_iteration",
         "_joined",
         "_on_broken",
         "_on_empty",
         "_progress",
+        "_sealed",
         "_sent_at",
         "_transmit",
         "_transport",
         "_turns",
         "_waiters",
         "_watching",
+        "clock",
         "dropped",
         "error",
         "max_bytes",
@@ -90,7 +91,7 @@ class Outbox:
         self._turns = turns
         self._on_broken = on_broken
         self._on_empty = on_empty
-        self._clock = clock
+        self.clock = clock
         self.max_bytes = max_bytes
         self.slow_timeout = slow_timeout
         self.when_full: WhenFull = when_full
@@ -108,6 +109,7 @@ class Outbox:
         self._alarm: Alarm | None = None
         self._joined = False
         self._watching = False
+        self._sealed = False  # whether what waits may still leave although there is an error
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class Outbox:
             self._waiters = []
         self._waiters.append(current)
         try:
-            return wait(self._turns, self._clock, timeout) is not TIMED_OUT
+            return wait(self._turns, self.clock, timeout) is not TIMED_OUT
         finally:
             if self._waiters and current in self._waiters:
                 self._waiters.remove(current)
@@ -248,10 +250,12 @@ class Outbox:
             if sent < len(head):
                 self._head = memoryview(head)[sent:]
                 if sent:
-                    self._progress = self._clock.now()
+                    self._progress = self.clock.now()
                 self._watch()
                 return
             self._head = None
+            if self._watching:
+                self._progress = self.clock.now()
         self._sent_at = monotonic()
         if self._watching:
             self._unwatch()
@@ -259,10 +263,10 @@ class Outbox:
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            self._progress = self._clock.now()
+            self._progress = self.clock.now()
             self._transport.watch_write(self._writable)
         if self._alarm is None:
-            self._alarm = self._clock.call_later(self.slow_timeout, self._look)
+            self._alarm = self.clock.call_later(self.slow_timeout, self._look)
 
     def _unwatch(self) -> None:
         self._watching = False
@@ -286,11 +290,11 @@ class Outbox:
     def _look(self) -> None:
         """Gives a slow consumer up, or looks again when its time would be over."""
         self._alarm = None
-        left = self._progress + self.slow_timeout - self._clock.now()
+        left = self._progress + self.slow_timeout - self.clock.now()
         if left <= 0.0:
             self._give_up(f"it took nothing for {self.slow_timeout:g} s")
         else:
-            self._alarm = self._clock.call_later(left, self._look)
+            self._alarm = self.clock.call_later(left, self._look)
 
     def _wake(self) -> None:
         waiters = self._waiters
@@ -312,15 +316,27 @@ class Outbox:
 
     def fail(self, error: NetworkError) -> None:
         """Ends the outbox with an error: what waits in it will not leave."""
-        if self.error is None:
+        if self.error is None or self._sealed:
             self.close(error)
             self._on_broken(error)
 
+    def seal(self) -> None:
+        """Takes nothing more, and wakes those who wait; what is in it still leaves."""
+        if self.error is None:
+            self.error = self._closed_error()
+            self._sealed = True
+            if self._waiters:
+                self._turns.loop.run_callback(self._wake)
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"the connection to {self._transport.peer} is closed")
+
     def close(self, error: NetworkError | None = None) -> None:
         """Drops what waits and wakes those who wait. Idempotent."""
-        if self.error is not None:
+        if self.error is not None and not self._sealed:
             return
-        self.error = error or ClosedError(f"the connection to {self._transport.peer} is closed")
+        self._sealed = False
+        self.error = error or self._closed_error()
         self._turns.queued -= self.size
         self.size = 0
         self._head = self._chunks = None

@@ -1053,6 +1053,42 @@ def test_a_request_in_on_connected(moved: Ground, peer: ScriptedPeer) -> None:
     assert read_numbers(peer, 1) == [1]
 
 
+def test_who_iterates_over_a_link_gets_what_comes_until_it_is_lost(
+    moved: Ground, clock: MovedClock, path: str
+) -> None:
+    here, handled, heard = Dispatcher(), AsyncResult(), []
+    here.on("NUMBER")(lambda message, peer: handled.set(str(message)))
+    link = add(moved, f"unix:{path}", dispatcher=here, pauses="1")
+
+    def iterate() -> None:
+        for message in link:
+            heard.append(str(message))
+            link.request(Message("ASK"))
+
+    iterating = gevent.spawn(iterate)  # before it is up
+    settle()
+    with scripted_peer(path) as peer:
+        clock.advance(1.0)
+        peer.accept()
+        link.send(number(7), cache=True)
+        assert read_numbers(peer, 1) == [7]
+        peer.write("NUMBER n=1")
+        for n in (2, 3):
+            serial = peer.read_serial()
+            peer.write(f"NUMBER n={n}", f"IS serial={serial}")
+        peer.read()
+        peer.drop()
+        with pytest.raises(ConnectionLostError):
+            iterating.get(timeout=PATIENCE)
+        assert heard == ["NUMBER n=1", "NUMBER n=2", "NUMBER n=3"]
+        assert not handled.ready()
+        settle()
+        clock.advance(1.0)
+        peer.accept()
+        peer.write("NUMBER n=4")
+        assert handled.get(timeout=PATIENCE) == "NUMBER n=4"
+
+
 # --- the log --------------------------------------------------------------------------------------
 
 
