@@ -75,7 +75,7 @@ class DialledConnection(MessageConnection):
         self.attempts = 0
         self._report = Report(self._turns, self._get_name)
         self._up = Waiters(self._turns)
-        self._up_since = 0.0
+        self._up_since: float | None = None  # since when it is, or last was, up
         self._begun = False  # whether on_connected has returned
         self._beginner: greenlet | None = None  # the greenlet that runs it
         self._dialler: greenlet | None = None  # the greenlet that dials
@@ -162,6 +162,7 @@ class DialledConnection(MessageConnection):
         """Called by the communicator: the dial ends, a link that is up stays."""
         super().detach()
         self._stop_dialling()
+        self._report.stop()
 
     def _dial_after(self, pause: float) -> None:
         self._stop_dialling()
@@ -223,8 +224,9 @@ class DialledConnection(MessageConnection):
             transport.close()
             return
         self.open(transport)
-        self._up_since = self._use_clock.now()
-        self._report.say(self._use_clock, logging.INFO, f"connected to {self._target}")
+        first, self._up_since = self._up_since is None, self._use_clock.now()
+        text = f"connected to {self._target}"
+        self._report.say(self._use_clock, logging.INFO, text, at_once=first)
         if self._enabled:
             self._resume_reading()
         self._due |= START
@@ -266,6 +268,7 @@ class DialledConnection(MessageConnection):
         self._let_go()
         self.call_hook(self.process_disconnected)
         self._call_back("disconnected")
+        assert self._up_since is not None
         self._backoff.lost(self._use_clock.now() - self._up_since)
         self._dial_after(self._backoff.next())
 

@@ -223,8 +223,8 @@ class PermanentConnection(DialledConnection):
         return found
 
     def _confirm(self, request: Request) -> None:
-        if isinstance(request.record, Record):
-            request.record.arrived(request.position)
+        assert isinstance(request.record, Record)
+        request.record.arrived(request.position)
 
     def check_answerable(self) -> None:
         """Raises because the link is down."""
@@ -324,7 +324,8 @@ class PermanentConnection(DialledConnection):
         """The end for good: what was not sent is told."""
         outbox = self._outbox
         if outbox is not None:
-            lost = outbox.error is not None or (self._eof and not self._draining)
+            broke = isinstance(outbox.error, ConnectionLostError)
+            lost = broke or (self._eof and not self._draining)
             in_doubt, unsent = self._record.split(outbox.sent_bytes)
             if lost:
                 self.undelivered.add(in_doubt, in_doubt=True)

@@ -114,7 +114,7 @@ class Stream:
         if connection._turns.forked:
             return
         end = connection._clock.now() + limits.CLOSE_TIMEOUT
-        while outbox.error is None and getcurrent() is not gevent.get_hub():
+        while outbox.size and getcurrent() is not gevent.get_hub():
             left = end - connection._clock.now()
             if left <= 0.0 or not outbox.wait(left):
                 logger.warning("%s: %d bytes were not sent", connection.name, outbox.size)

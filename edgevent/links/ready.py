@@ -38,12 +38,23 @@ class ReadyConnection(Connection):
         keep_running: bool = True,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
-        self._descriptor = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        self._descriptor: int = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         self._turns = Turns.current()
         self._reader: Any = io_watcher(self._descriptor, READ)
         self._writer: Any = io_watcher(self._descriptor, WRITE)
         self._wants_read = read
         self._wants_write = write
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the descriptor."""
+        return self._descriptor
+
+    def _owning_turns(self) -> Turns:
+        return self._turns
+
+    def _state(self) -> str:
+        return f"{super()._state()} descriptor {self._descriptor}"
 
     def process_read(self) -> None:
         """Called in a turn while the descriptor is readable, or at its end."""
@@ -79,7 +90,8 @@ class ReadyConnection(Connection):
         self._due &= ~(_READABLE | _WRITABLE)
         if due & _READABLE and self._wants_read:
             self.call_hook(self.process_read)
-        if due & _WRITABLE and self._wants_write and not self._closed:
+        # The first hook may have ended or disabled it.
+        if due & _WRITABLE and self._wants_write and self._enabled and self._communicator:
             self.call_hook(self.process_write)
         super()._work()
 

@@ -34,11 +34,15 @@ class Report:
         self._text = (logging.INFO, "")
         self._alarm: Alarm | None = None
 
-    def say(self, clock: Clock, level: int, text: str) -> None:
-        """Logs a line, now or when the minute is over; nothing switches."""
+    def say(self, clock: Clock, level: int, text: str, *, at_once: bool = False) -> None:
+        """Logs a line, now or when the minute is over; nothing switches.
+
+        Args:
+            at_once: Whether it is logged now in any case.
+        """
         now = clock.now()
         said = max((at for other, at in self._said.items() if other >= level), default=None)
-        if said is None or now - said >= LOG_INTERVAL:
+        if said is None or now - said >= LOG_INTERVAL or at_once:
             self.stop()
             self._log(now, level, text)
             return

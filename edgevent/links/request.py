@@ -292,13 +292,21 @@ class RequestTable:
         self.fail(error)
 
     def fail(self, error: EdgeventError) -> None:
-        """Ends all requests that are open now with an error."""
+        """Ends all requests that are open now with an error; callable from any greenlet."""
         number = getattr(error, "errno", None)
-        for request in tuple(self._open.values()):
-            own = type(error)(*error.args)  # one that is raised twice gathers tracebacks
-            if number is not None:
-                own.errno = number  # type: ignore[attr-defined]
-            self._answer(request, own)
+        for request in self._open.values():
+            if request.answer is None:
+                request.answer = type(error)(*error.args)  # raised twice, it gathers tracebacks
+                if number is not None:
+                    request.answer.errno = number  # type: ignore[attr-defined]
+                if request.waiting is not None:
+                    # Not at once: only the hub gets back what it switches to.
+                    self._turns.loop.run_callback(self._resume, request)
+        self._open.clear()
+
+    def _resume(self, request: Request) -> None:
+        if request.waiting is not None:
+            self._turns.resume(request.waiting)
 
     def _answer(self, request: Request, answer: Message | EdgeventError) -> None:
         self._open.pop(request.key, None)

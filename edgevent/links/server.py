@@ -169,6 +169,9 @@ class Server(Connection):
         """The connections to those that were accepted and are still there."""
         return tuple(self._peers)
 
+    def _owning_turns(self) -> Turns:
+        return self._turns
+
     def process_accept(self, connection: Any) -> None:
         """Called in a turn with each new connection, before it is added."""
 

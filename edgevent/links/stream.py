@@ -119,6 +119,8 @@ class BaseStream(Flow, Generic[_U]):
             finally:
                 self._parked = False
                 self._receiver = iterating
+                if iterating is None and self._due:
+                    self._catch_up()
 
     def _take(self) -> Any:
         inbox = self._inbox
@@ -129,8 +131,12 @@ class BaseStream(Flow, Generic[_U]):
 
     # --- turns ------------------------------------------------------------------------------------
 
+    def _end_waits(self) -> bool:
+        """Whether somebody is still to receive or to be sent something before the end."""
+        return self._receiver is not None or self._sends_still()
+
     def _is_due(self) -> bool:
-        due = self._due & ~END if self._sends_still() else self._due
+        due = self._due & ~END if self._due & END and self._end_waits() else self._due
         return due != 0 or (self._receiver is None and self._inbox.left > 0)
 
     def _catch_up(self) -> None:
@@ -183,7 +189,11 @@ class BaseStream(Flow, Generic[_U]):
             if count < limit:
                 if monotonic() - began > self.processing_time_limit:
                     break
-            elif turns.ready or turns.granted or (not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME):
+            elif (
+                turns.ready
+                or turns.granted
+                or (not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME)
+            ):
                 break
             if not self._enabled or self._closed or self._receiver is not None:
                 break
@@ -225,7 +235,7 @@ class BaseStream(Flow, Generic[_U]):
             self._due & END
             and not self._inbox.left
             and not self._closed
-            and not self._sends_still()
+            and not self._end_waits()
         ):
             self._due &= ~END
             self.finish()

@@ -25,14 +25,10 @@ class Registry:
     def __init__(self) -> None:
         self.descriptors: set[Inherited] = set()  # and what else keeps the loop waiting
         self.hubs: WeakSet[Inherited] = WeakSet()
-        self._abandoned: list[Inherited] = []
 
     def after_fork(self) -> None:
         """Lets go of everything; runs in the child, before any code of the user."""
-        # Kept for good: a suspended greenlet that nobody refers to is unwound, and its handler's
-        # finally blocks would run here as well as in the parent.
-        self._abandoned += self.hubs
-        for held in (*self.descriptors, *self._abandoned):
+        for held in (*self.descriptors, *self.hubs):
             held.abandon()
         self.descriptors.clear()
 

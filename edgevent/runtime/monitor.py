@@ -10,7 +10,7 @@ from time import monotonic
 
 from ..limits import HUB_BUSY_WARNING
 from .native import allocate_lock, start_new_thread
-from .turns import Turns
+from .turns import Task, Turns
 
 logger = logging.getLogger("edgevent")
 
@@ -30,7 +30,7 @@ class Monitor:
         self._end.acquire()
         self._ended = allocate_lock()
         self._ended.acquire()
-        start_new_thread(self._watch, ())
+        start_new_thread(self._run, ())
 
     def stop(self) -> None:
         """Ends the thread and waits for its end. To be called once."""
@@ -38,19 +38,29 @@ class Monitor:
         if not self._turns.forked:  # a forked child has no thread but the one that forked
             self._ended.acquire()
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         sys.settrace(threading.gettrace())  # as threading does in its own, for debuggers
         try:
-            named = 0.0
-            while not self._end.acquire(timeout=_INTERVAL):
-                worker = self._turns.worker
-                if worker is None or worker.task is None or worker.since == named:
-                    continue
-                since, task = worker.since, worker.task
-                if monotonic() - since > HUB_BUSY_WARNING:
-                    frame = sys._current_frames().get(self._turns.thread)
-                    stack = "".join(traceback.format_stack(frame)) if frame else ""
-                    named = since
-                    logger.warning("%s: its handler keeps the hub busy:\n%s", task.name, stack)
+            self._watch()
         finally:
             self._ended.release()
+
+    def _running(self) -> tuple[Task | None, float]:
+        """What is in a turn now, and since when it has not waited."""
+        worker = self._turns.worker
+        if worker is not None:
+            return worker.task, worker.since
+        worker = self._turns.resumed
+        if worker is not None:
+            return worker.task, worker.resumed
+        return None, 0.0
+
+    def _watch(self) -> None:
+        named = 0.0
+        while not self._end.acquire(timeout=_INTERVAL):
+            task, since = self._running()
+            if task is not None and since != named and monotonic() - since > HUB_BUSY_WARNING:
+                frame = sys._current_frames().get(self._turns.thread)
+                stack = "".join(traceback.format_stack(frame)) if frame else ""
+                named = since
+                logger.warning("%s: its handler keeps the hub busy:\n%s", task.name, stack)

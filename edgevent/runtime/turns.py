@@ -65,7 +65,7 @@ class Flushable(Protocol):
 class Worker(greenlet):  # type: ignore[misc, unused-ignore]
     """A greenlet that runs one turn after another."""
 
-    __slots__ = ("links", "since", "task", "turns", "unit")
+    __slots__ = ("links", "resumed", "since", "task", "turns", "unit")
 
     def __init__(self, turns: Turns) -> None:
         super().__init__(parent=turns.hub)
@@ -74,20 +74,31 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
         self.task: Task | None = None
         self.unit: Any = None
         self.since = 0.0  # when the turn began
+        self.resumed = 0.0  # when it went on after a wait
 
-    # gevent's own waits and timeouts reach a greenlet through these two. In a forked child it is
-    # the parent's, and stays where it is; nothing of a handler runs twice.
+    # Waits of gevent's own reach a greenlet through these two, and so do those of this package. In
+    # a forked child it is the parent's, and stays where it is; nothing of a handler runs twice.
 
     def switch(self, *arguments: Any) -> Any:
         """Switches to this greenlet, but not in a forked child."""
-        return _switch(self, *arguments) if self._is_ours() else None
+        turns, task = self.turns, self.task
+        if turns.forked and self is not turns.forked_in:
+            return None
+        if task is None or getcurrent() is not turns.hub:
+            return _switch(self, *arguments)
+        self.resumed = monotonic()
+        turns.resumed = self
+        try:
+            return _switch(self, *arguments)
+        finally:
+            turns.resumed_ends(self, task)
 
     def throw(self, *arguments: Any) -> Any:
         """Throws into this greenlet, but not in a forked child."""
-        return super().throw(*arguments) if self._is_ours() else None
-
-    def _is_ours(self) -> bool:
-        return not self.turns.forked or self is self.turns.forked_in
+        turns = self.turns
+        if turns.forked and self is not turns.forked_in:
+            return None
+        return super().throw(*arguments)
 
     def rawlink(self, callback: Callable[[Worker], object]) -> None:
         """Called by ``gevent.local`` when this greenlet gets values of its own.
@@ -154,6 +165,7 @@ class Turns:
         self.granted: list[tuple[int, int, Task]] = []
         self.idle: list[Worker] = []
         self.worker: Worker | None = None
+        self.resumed: Worker | None = None  # one that goes on after a wait
         self.joined: list[Flushable] = []
         self.holding = False  # whether somebody flushes soon anyway
         self.queued = 0  # bytes in all inboxes and outboxes
@@ -275,13 +287,29 @@ class Turns:
     def resume(self, waiting: greenlet, value: Any = None) -> None:
         """Switches from the hub to a greenlet that waits, and back when it waits again or ends."""
         held, self.holding = self.holding, True
+        task: Task | None = None
+        worker = waiting if waiting.__class__ is Worker else None
+        if worker is not None:  # as in Worker.switch, without the cost of a call
+            task, self.resumed = worker.task, worker
+            worker.resumed = monotonic()
         try:
             _switch(waiting, value)
         except BaseException as error:  # a worker ended with it; see Worker
             self._escaped(error)
         self.holding = held
+        if worker is not None:
+            self.resumed = None
+            if monotonic() - worker.resumed > HUB_BUSY_WARNING:
+                self.resumed_ends(worker, task)
         if self.joined and not held:
             self.flush()
+
+    def resumed_ends(self, worker: Worker, task: Task | None) -> None:
+        """Looks at a worker that had gone on, and that waits again or has ended its turn."""
+        self.resumed = None
+        busy = monotonic() - worker.resumed
+        if busy > HUB_BUSY_WARNING and task is not None:
+            self.name_busy(task, busy)
 
     def _look_at(self, worker: Worker) -> None:
         busy = monotonic() - worker.since

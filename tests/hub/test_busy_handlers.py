@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 from gevent.event import Event
 from hub_ground import PATIENCE, Lines, Log, MakeLines
 
-from edgevent import Communicator, Dispatcher, Message, MessageConnection
+from edgevent import Communicator, Dispatcher, Message, MessageConnection, Server
 from edgevent.limits import HUB_BUSY_WARNING
 from edgevent.testing.clock import settle
 from edgevent.transport.memory import memory_pair
@@ -38,16 +39,50 @@ def test_it_is_named_when_the_rest_of_the_pass_goes_on_too(lines: MakeLines, log
     assert len(log.lines("kept the hub busy")) == 1
 
 
-def test_it_is_named_when_it_blocks_afterwards(lines: MakeLines, log: Log) -> None:
+@pytest.mark.parametrize("others", [0, 2])
+def test_it_is_named_when_it_blocks_afterwards(lines: MakeLines, log: Log, others: int) -> None:
     gate = Event()
     connection = lines(
-        lambda connection, line: (burn_the_processor(), gate.wait(PATIENCE)), name="burner"
+        lambda connection, line: (burn_the_processor(), gate.wait(PATIENCE)),
+        name="burner",
+        priority=0,
     )
-    connection.feed(b"x")
+    for fed in (connection, *(lines() for _ in range(others))):
+        fed.feed(b"x")
     settle()
     assert len(log.lines("burner: its handler kept the hub busy")) == 1
     gate.set()
     settle()
+    assert len(log.lines("kept the hub busy")) == 1
+
+
+def test_it_is_named_when_it_has_waited_before(lines: MakeLines, log: Log) -> None:
+    gate = Event()
+    connection = lines(
+        lambda connection, line: (gate.wait(PATIENCE), burn_the_processor()), name="burner"
+    )
+    connection.feed(b"x")
+    settle()
+    gate.set()
+    settle()
+    assert len(log.lines("burner: its handler kept the hub busy")) == 1
+
+
+def test_it_is_named_when_it_has_received_before(communicator: Communicator, log: Log) -> None:
+    def converse(connection: MessageConnection) -> None:
+        connection.receive(PATIENCE)
+        burn_the_processor()
+        connection.receive(PATIENCE)
+
+    server = communicator.add_connection(Server("tcp://127.0.0.1:0", converse))
+    with socket.create_connection(("127.0.0.1", server.port)) as peer:
+        settle()
+        assert log.lines("busy") == []
+        peer.sendall(b"BURN\n")
+        settle()
+        assert len(log.lines(f"{server.peers[0].name}: its handler kept the hub busy")) == 1
+        peer.sendall(b"END\n")
+        settle()
     assert len(log.lines("kept the hub busy")) == 1
 
 
@@ -75,17 +110,24 @@ def monitored() -> Iterator[Communicator]:
 def test_the_monitor_logs_the_stack_of_what_keeps_the_hub_busy(
     monitored: Communicator, log: Log
 ) -> None:
-    """The handler goes on until it was found: on a loaded machine the thread may be late."""
+    """The handler goes on until it was found, and some more: it is logged once all the same."""
+
+    gate = Event()
 
     def burn_until_it_is_found(connection: Lines, line: bytes) -> None:
+        if line == b"after a wait":
+            gate.wait(PATIENCE)
         end = time.monotonic() + PATIENCE
         while not log.lines("keeps the hub busy") and time.monotonic() < end:
             pass
+        burn_the_processor()
 
     connection = monitored.add_connection(Lines(burn_until_it_is_found, name="burner"))
-    for _ in range(2):
+    for line in (b"at once", b"after a wait"):
         log.clear()
-        connection.feed(b"x")
+        connection.feed(line)
+        settle()
+        gate.set()
         settle()
         found = log.lines("burner: its handler keeps the hub busy", logging.WARNING)
         assert len(found) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ from edgevent.testing.clock import ManualClock, settle
 from edgevent.transport.memory import memory_pair
 
 TIMES = 1000
+ADDRESS = f"unix:@edgevent-failures-{os.getpid()}"
 
 
 def fail(*arguments: object) -> Any:
@@ -122,7 +124,7 @@ def one_after_another(
                 made.append(self)
 
         setattr(Failing, hook, fail)
-        server = communicator.add_connection(Server("unix:@edgevent-test-failures", Failing))
+        server = communicator.add_connection(Server(ADDRESS, Failing))
 
         class Sum:
             @property
@@ -134,7 +136,7 @@ def one_after_another(
 
         def call() -> None:
             with socket.socket(socket.AF_UNIX) as peer:
-                peer.connect("\0edgevent-test-failures")
+                peer.connect(f"\0{ADDRESS[6:]}")
                 settle()
                 act(peer)
             settle()
@@ -145,12 +147,12 @@ def one_after_another(
 
 
 def accept(communicator: Communicator, clock: ManualClock) -> Any:
-    server = failing(Server, "process_accept", "unix:@edgevent-test-failures")
+    server = failing(Server, "process_accept", ADDRESS)
     communicator.add_connection(server)
 
     def call() -> None:
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect("\0edgevent-test-failures")
+            peer.connect(f"\0{ADDRESS[6:]}")
             settle()
         settle()
 
@@ -174,7 +176,7 @@ def permanent_failed(communicator: Communicator, clock: ManualClock) -> Any:
     link = failing(
         PermanentConnection,
         "process_connection_failed",
-        "unix:@edgevent-test-nobody",
+        f"{ADDRESS}-nobody",
         pauses="1",
     )
     communicator.add_connection(link)
@@ -190,8 +192,8 @@ def permanent_failed(communicator: Communicator, clock: ManualClock) -> Any:
 
 def permanent_up_and_down(hook: str) -> Case:
     def case(communicator: Communicator, clock: ManualClock) -> Any:
-        server = communicator.add_connection(Server("unix:@edgevent-test-failures"))
-        link = failing(PermanentConnection, hook, "unix:@edgevent-test-failures", pauses="1")
+        server = communicator.add_connection(Server(ADDRESS))
+        link = failing(PermanentConnection, hook, ADDRESS, pauses="1")
         communicator.add_connection(link)
 
         def call() -> None:

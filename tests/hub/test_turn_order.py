@@ -129,6 +129,21 @@ def test_processing_time_limit_ends_a_turn_between_two_messages(lines: MakeLines
     assert "".join(order) == "ababab"
 
 
+def test_a_long_inbox_starves_nobody(lines: MakeLines) -> None:
+    served_after: list[int] = []
+
+    def feed_the_other(connection: Lines, line: bytes) -> None:
+        if len(connection.lines) == 10:
+            other.feed(b"x")
+
+    busy = lines(feed_the_other)
+    other = lines(lambda connection, line: served_after.append(len(busy.lines)))
+    busy.feed(*[b""] * 60_000)  # one read
+    settle()
+    assert len(busy.lines) == 60_000
+    assert 10 <= served_after[0] < 60_000
+
+
 def test_a_busy_peer_starves_nobody(lines: MakeLines) -> None:
     served: set[str] = set()
 

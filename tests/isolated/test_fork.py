@@ -18,7 +18,7 @@ BEGIN = """
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
 
     def say(*what):
-        print(*what, flush=True)
+        os.write(1, (" ".join(map(str, what)) + "\\n").encode())  # two processes write
 
     def in_child(work):
         child = os.fork()
@@ -206,6 +206,58 @@ def test_no_timer_of_the_parent_fires_in_a_child(tmp_path: Path) -> None:
         """,
     )
     assert printed == ["ticks in the child: 0", "child done", "True"]
+
+
+def test_no_link_of_the_parent_dials_in_a_child(tmp_path: Path) -> None:
+    printed = run(
+        tmp_path,
+        """
+        with Communicator() as communicator:
+            link = communicator.add_connection(
+                PermanentConnection("unix:nobody.sock", pauses="0.05"))
+            while not link.attempts:
+                gevent.sleep(0.001)
+
+            def wait():
+                before = link.attempts
+                gevent.sleep(0.3)
+                say("attempts in the child:", link.attempts - before)
+
+            in_child(wait)
+        """,
+    )
+    assert printed[-2:] == ["attempts in the child: 0", "child done"]
+
+
+def test_a_handler_that_nobody_refers_to_is_not_unwound_in_a_child(tmp_path: Path) -> None:
+    printed = run(
+        tmp_path,
+        """
+        import gc
+
+        parent, begun = os.getpid(), Event()
+
+        def collect():
+            begun.set()
+            try:
+                Event().wait()
+            finally:
+                say("unwound in", "parent" if os.getpid() == parent else "child")
+
+        def forget():
+            del globals()["communicator"]
+            Communicator().close()
+            for _ in range(3):
+                gc.collect()
+
+        communicator = Communicator()
+        communicator.after(0, collect)
+        begun.wait(20.0)
+        in_child(forget)
+        os._exit(0)
+        """,
+    )
+    assert printed == ["child done"]
 
 
 def test_use_of_what_is_the_parents_is_an_error(tmp_path: Path) -> None:

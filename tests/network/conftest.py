@@ -14,8 +14,17 @@ from typing import Any
 import gevent
 import pytest
 from network_ground import Ground, MovedClock, Resolver, run_program
+from scripted_peer import ScriptedPeer, scripted_peer
 
-from edgevent import Communicator
+from edgevent import Client, Communicator
+
+
+@pytest.fixture(autouse=True)
+def no_internal_failure(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test in which this package logged that it has failed."""
+    yield
+    worst = [one for one in caplog.get_records("call") if one.levelno >= logging.CRITICAL]
+    assert not worst, worst[0].exc_text or worst[0].getMessage()
 
 
 @pytest.fixture
@@ -36,6 +45,21 @@ def moved(clock: MovedClock) -> Iterator[Ground]:
     """A running communicator on the clock that the test moves."""
     with Ground(Communicator(clock=clock)) as ground:
         yield ground
+
+
+@pytest.fixture
+def peer() -> Iterator[ScriptedPeer]:
+    """A peer that does what the test says, over TCP."""
+    with scripted_peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def client(peer: ScriptedPeer, clock: MovedClock) -> Iterator[Client]:
+    """A client of the scripted peer, on the clock that the test moves."""
+    with Client(peer.address, clock=clock) as client:
+        peer.accept()
+        yield client
 
 
 @pytest.fixture

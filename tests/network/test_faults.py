@@ -117,11 +117,27 @@ with Communicator(clock=clock) as communicator:
                 held.append(os.dup(0))
         except OSError:
             clock.advance(30.0)
+        server.enabled = False
+        assert not clock.alarms
+        server.enabled = True
+        clock.advance(0.0)
+        assert clock.alarms
         for descriptor in held:
             os.close(descriptor)
         assert not server.counts
         clock.advance(1.0)
         print(server.counts["accepted"])
+        held = []
+        try:
+            while True:
+                held.append(os.dup(0))
+        except OSError:
+            os.close(held.pop())
+        with socket.create_connection(("127.0.0.1", server.port)):
+            clock.advance(5.0)
+            assert clock.alarms
+            server.close()
+            assert not clock.alarms
 """
 
 

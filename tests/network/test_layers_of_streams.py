@@ -267,6 +267,28 @@ def test_an_iteration_has_what_comes_while_it_deals_with_a_unit(ground: Ground) 
     assert handled == ["FIVE", "SIX"]
 
 
+def test_a_half_closed_peer_is_answered_by_whoever_iterates(ground: Ground) -> None:
+    go_on = Event()
+
+    def answer(connection: MessageConnection) -> None:
+        for message in connection:
+            go_on.wait()
+            connection.send(message)
+
+    server = ground.serve(Dispatcher())
+    sock = ground.dial(server)
+    until(lambda: server.peers)
+    answering = gevent.spawn(answer, server.peers[0])
+    settle()
+    sock.sendall(b"ONE\n")
+    sock.shutdown(socket.SHUT_WR)
+    settle()
+    go_on.set()
+    assert read_all(sock) == b"ONE\n"
+    answering.get(timeout=PATIENCE)
+    until(lambda: not server.peers)
+
+
 def test_a_conversation_that_fails_at_somebody_else_is_a_failure(
     ground: Ground, logged: Callable[[str], list[str]]
 ) -> None:

@@ -55,6 +55,7 @@ def test_port_0_is_a_free_port_that_is_told(
         assert transport.peer == str(Address("tcp", *client.getsockname()[:2]))
         assert listener.local == transport.local
         assert transport.is_local
+        assert (transport.credentials, transport.groups) == (None, frozenset())
         transport.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -14,11 +15,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from gevent import subprocess
 from network_ground import PATIENCE, ROOT, run_program
 
 from edgevent import Address, ListenError
+from edgevent.testing.clock import settle
 from edgevent.transport.listen import Listener, listen
 
 
@@ -243,12 +246,13 @@ def test_mode_and_group_are_set_before_it_listens_and_the_file_goes_before_it_is
     found = re.search(rf"bind\((\d+), {{sa_family=AF_UNIX, sun_path=\"{path}\"", log)
     assert found, log
     number = found[1]
+    plain = {"lchown": "chown", "fchownat": "chown", "fchmodat": "chmod", "unlinkat": "unlink"}
     ours = [
-        re.sub(r"^[lf]?(\w+?)(at)?\(.*", r"\1", line)
+        plain.get(name := line.partition("(")[0], name)
         for line in log[found.start() :].splitlines()
         if str(path) in line or re.match(rf"(listen|close)\({number}[,)]", line)
     ]
-    assert ours == ["bind", "chown", "chmod", "isten", "unlink", "close"]
+    assert ours[:6] == ["bind", "chown", "chmod", "listen", "unlink", "close"]
 
 
 KNOCK = """
@@ -346,6 +350,38 @@ def test_a_file_that_cannot_be_removed_is_told(open_folder: Path, nobody: Any) -
     assert path.is_socket()
 
 
+OTHER_GROUP = AS_NOBODY.replace("argv[1])", "argv[1]), group=0")
+
+
+def test_a_group_that_may_not_be_given_leaves_no_file(open_folder: Path, nobody: Any) -> None:
+    path = open_folder / "s"
+    open_folder.chmod(0o777)
+    assert run_program(OTHER_GROUP, path) == f"unix:{path}: Operation not permitted\n"
+    assert not path.exists()
+
+
+FORK = """
+import os, sys
+from edgevent import Address
+from edgevent.transport.listen import listen
+(listener,) = listen(Address.parse("unix:" + sys.argv[1]))
+descriptor = listener.fileno()
+child = os.fork()
+if child == 0:
+    listener.close()
+    print(os.path.exists(sys.argv[1]), os.path.exists(f"/proc/self/fd/{descriptor}"), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(os.path.exists(sys.argv[1]), os.path.exists(f"/proc/self/fd/{descriptor}"))
+listener.close()
+"""
+
+
+def test_a_forked_child_lets_go_of_the_socket_and_leaves_the_file(path: Path) -> None:
+    assert run_program(FORK, path) == "True False\nTrue True\n"
+    assert not path.exists()
+
+
 # --- abstract names -----------------------------------------------------------------------------
 
 
@@ -361,6 +397,32 @@ def test_an_abstract_name_is_listened_to_and_has_no_file(tmp_path: Path) -> None
 
 
 # --- several that start at once -----------------------------------------------------------------
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[int]:
+    """Holds the lock of the folder, as another server does while it looks at a stale socket."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_server_waits_for_another_that_looks_at_the_folder(path: Path, lock: int) -> None:
+    listening = gevent.spawn(listen_at, path)
+    settle()
+    assert not listening.ready()
+    assert not path.exists()
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    listening.get(timeout=PATIENCE).close()
+
+
+def test_a_lock_that_is_never_given_back_is_no_hindrance(
+    path: Path, lock: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgevent.transport.listen._LOCK_ATTEMPTS", 3)  # of 100, each of 10 ms
+    listen_at(path).close()
+
 
 RACER = """
 import sys, time
