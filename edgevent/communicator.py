@@ -15,9 +15,9 @@ from greenlet import getcurrent, greenlet
 from . import limits
 from .calls import Call, CallQueue
 from .connection import Connection
+from .debugging import Debugging
 from .dispatcher import Dispatcher
 from .errors import UsageError
-from .inspect_alive import describe_alive
 from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from .runtime.monitor import Monitor
 from .runtime.native import Local
@@ -32,7 +32,7 @@ _AT_ONCE: Final = 1e-9  # a delay of no time at all would be one that repeats wi
 _GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
-class Communicator:
+class Communicator(Debugging):
     """Runs connections: each gets its turns, by priority, until the last is gone or all stop.
 
     Args:
@@ -75,9 +75,9 @@ class Communicator:
         self._watches: dict[int, SignalWatch] = {}
         self._calls = CallQueue(self.turns, self._check_end)
         self._alarms: list[Alarm] = []
-        self._show: Any = None
+        self._show = None
         self._show_level = logging.INFO
-        self._level: int | None = None
+        self._level = None
         self._spent = 0.0
         self._began: tuple[float, float] | None = None
         self._monitor = Monitor(self.turns) if monitor else None
@@ -422,43 +422,3 @@ class Communicator:
             ForkedError: The calling process was forked from the communicator's.
         """
         self._calls.put(function, arguments)
-
-    # --- debugging --------------------------------------------------------------------------------
-
-    def show_connections(self, on: bool = True, *, level: int = logging.INFO) -> None:
-        """Logs at each wait what is listened to."""
-        self._show_level = level
-        if on and self._show is None:
-            self._show = self.turns.loop.prepare(ref=False)
-            self._show.start(self._show_now)
-        elif not on and self._show is not None:
-            self._show.close()
-            self._show = None
-
-    def _show_now(self) -> None:
-        names = ", ".join(
-            f"{connection.name} ({connection.priority})"
-            for connection in sorted(self._connections, key=lambda found: found.priority)
-            if connection.enabled
-        )
-        logger.log(self._show_level, "%s: waiting for: %s", self.name, names or "nothing")
-
-    def log_connections(self, level: int | None = logging.INFO) -> None:
-        """Logs at this level, after each removal, what remains; ``None`` ends it."""
-        self._level = level
-
-    def debug_connections(self, level: int | None = logging.DEBUG) -> None:
-        """Sets the level of both, and traces what is added, removed and received; None ends it."""
-        self.traces = level is not None
-        self.log_connections(level)
-        self.show_connections(self.traces, level=logging.INFO if level is None else level)
-
-    def trace(self, text: str, *arguments: object) -> None:
-        """Logs at the level of :meth:`debug_connections`; asked for while ``traces`` is set."""
-        if self._level is not None:
-            logger.log(self._level, text, *arguments)
-
-    def log_alive(self) -> None:
-        """Logs the greenlets, connections, descriptors and memory of this process."""
-        for line in describe_alive(self.turns, self._connections):
-            logger.info("%s: %s", self.name, line)

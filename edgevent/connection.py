@@ -13,8 +13,9 @@ import gevent
 
 from . import limits
 from .errors import UsageError
-from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
+from .runtime.clock import SYSTEM_CLOCK, Clock
 from .runtime.turns import IDLE, RUNNING, Turns
+from .timeouts import DATE, TIMEOUT, Timed
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
@@ -28,12 +29,8 @@ _numbers = itertools.count(1)
 FAILURES: Final = (Exception, gevent.Timeout)
 """What a handler may raise without more than its own turn being lost."""
 
-_TIMEOUT: Final = 1
-_DATE: Final = 2
 _DRAINED: Final = 256
-"""What can be due in a turn of any connection; the layers above have bits of their own."""
-
-_DATE_STEP: Final = 0.5  # a date is looked at so often: the kernel tells nobody that it was set
+"""What can be due in a turn, beside the timeouts; the layers above have bits of their own."""
 
 
 class Owner(Protocol):
@@ -60,7 +57,7 @@ class Owner(Protocol):
         """Logs what is alive."""
 
 
-class Connection:
+class Connection(Timed):
     """Something that a communicator waits for.
 
     Args:
@@ -78,16 +75,11 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_alarm",
         "_closed",
         "_communicator",
-        "_date",
-        "_date_alarm",
-        "_delay",
         "_due",
         "_enabled",
         "_name",
-        "_next",
         "_number",
         "_priority",
         "event_limit",
@@ -112,10 +104,8 @@ class Connection:
         self._enabled = True
         self._closed = False
         self._due = 0
-        self._delay: float | None = None
-        self._date: float | None = None
-        self._alarm: Alarm | None = None
-        self._date_alarm: Alarm | None = None
+        self._delay = self._date = None
+        self._alarm = self._date_alarm = None
         self._next = 0.0
         self.keep_running = keep_running
         self.event_limit = limits.EVENT_LIMIT
@@ -185,40 +175,6 @@ class Connection:
             self._cancel_turn()
             self._stop_alarms()
         communicator.changed(self)
-
-    @property
-    def timeout_delay(self) -> float | None:
-        """Seconds between calls of :meth:`process_timeout`; ``None`` for none.
-
-        A call that would come while a turn of the connection still runs is skipped. Disabling
-        stops it; enabling begins a whole delay anew.
-        """
-        return self._delay
-
-    @timeout_delay.setter
-    def timeout_delay(self, delay: float | None) -> None:
-        if delay is not None and not 0.0 < delay < float("inf"):
-            raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
-        self._check_thread()
-        self._delay = delay
-        self._start_delay()
-
-    @property
-    def timeout_date(self) -> float | None:
-        """The date (seconds since 1970) of one call of :meth:`process_timeout`.
-
-        It is never skipped: a connection that is busy or disabled then is called afterwards. When
-        the system's date is set, the call comes within a second of the jump.
-        """
-        return self._date
-
-    @timeout_date.setter
-    def timeout_date(self, date: float | None) -> None:
-        if date is not None and not abs(date) < float("inf"):
-            raise UsageError(f"{self.name}: seconds since 1970 were expected: {date!r}")
-        self._check_thread()
-        self._date = date
-        self._start_date()
 
     def mark_done(self) -> None:
         """Ends the connection once what it has to do is done; here at once."""
@@ -312,7 +268,7 @@ class Connection:
             self._enabled_changed(False)
         self._communicator = None
         self._cancel_turn()
-        self._due &= ~_TIMEOUT
+        self._due &= ~TIMEOUT
         self._stop_alarms()
 
     def drain(self) -> bool:
@@ -377,7 +333,7 @@ class Connection:
         raise NotImplementedError
 
     def _work(self) -> None:
-        for what in (_TIMEOUT, _DATE):
+        for what in (TIMEOUT, DATE):
             if self._due & what and not self._closed:
                 self._due &= ~what
                 self.call_hook(self.process_timeout)
@@ -409,72 +365,6 @@ class Connection:
         elif self.on_handler_error == "stop" and self._communicator is not None:
             self._communicator.stop()
         return identifier
-
-    # --- timeouts ---------------------------------------------------------------------------------
-
-    def _start_delay(self) -> None:
-        if self._alarm is not None:
-            self._alarm.stop()
-            self._alarm = None
-        communicator = self._communicator
-        if self._delay is not None and communicator is not None and self._may_alarm():
-            clock = communicator.clock
-            self._next = clock.now() + self._delay
-            self._alarm = clock.call_later(self._delay, self._delay_over)
-
-    def _check_thread(self) -> None:
-        if self._communicator is not None:
-            self._communicator.turns.check()
-
-    def _may_alarm(self) -> bool:
-        return self._communicator is not None and self._enabled and not self._closed
-
-    def _delay_over(self) -> None:
-        communicator, delay = self._communicator, self._delay
-        if communicator is None or delay is None or communicator.turns.forked:
-            return
-        try:
-            clock = communicator.clock
-            now = clock.now()
-            self._next += delay
-            if self._next <= now:  # the hub was busy: what was missed is skipped, not made up
-                self._next += delay * ((now - self._next) // delay + 1)
-            self._alarm = clock.call_later(self._next - now, self._delay_over)
-            if self.ticket != RUNNING:
-                self._mark_due(_TIMEOUT)
-        except BaseException as error:
-            communicator.turns.failed(error)
-
-    def _start_date(self) -> None:
-        if self._date_alarm is not None:
-            self._date_alarm.stop()
-            self._date_alarm = None
-        if self._date is not None and self._may_alarm():
-            clock = self._clock
-            left = self._date - clock.date()
-            self._date_alarm = clock.call_later(min(left, _DATE_STEP), self._look_at_date)
-
-    def _look_at_date(self) -> None:
-        communicator, date = self._communicator, self._date
-        if communicator is None or date is None or communicator.turns.forked:
-            return
-        try:
-            if communicator.clock.date() < date:
-                self._start_date()
-            else:
-                self._date = None
-                self._date_alarm = None
-                self._mark_due(_DATE)
-        except BaseException as error:
-            communicator.turns.failed(error)
-
-    def _stop_alarms(self) -> None:
-        if self._alarm is not None:
-            self._alarm.stop()
-            self._alarm = None
-        if self._date_alarm is not None:
-            self._date_alarm.stop()
-            self._date_alarm = None
 
 
 def _check_priority(priority: int) -> int:

@@ -50,7 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transport.dial",
         "transport.listen",
     ),
-    ("connection", "timer", "inspect_alive", "calls", "communicator"),
+    ("timeouts", "connection", "timer", "inspect_alive", "calls", "debugging", "communicator"),
     (
         "links.undelivered",
         "links.flow",
