@@ -39,7 +39,8 @@ from .errors import (
     WrongThreadError,
 )
 from .links.client import Client
-from .links.message import MessageConnection, broadcast, request_many
+from .links.many import broadcast, request_many
+from .links.message import MessageConnection
 from .links.permanent import PermanentConnection
 from .links.plain import Stream, connect
 from .links.raw import LineConnection, StreamConnection

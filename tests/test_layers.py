@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.raw",
         "links.request",
         "links.message",
+        "links.many",
         "links.ready",
         "links.plain",
         "links.server",
