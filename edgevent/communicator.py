@@ -20,7 +20,7 @@ from .dispatcher import Dispatcher
 from .errors import UsageError
 from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from .runtime.monitor import Monitor
-from .runtime.native import Local
+from .runtime.native import Local, get_ident
 from .runtime.signals import SignalWatch, signal_number
 from .runtime.turns import Turns
 from .timer import Timer
@@ -150,20 +150,23 @@ class Communicator(Debugging):
         Raises:
             UsageError: It is closed, another communicator has it, or this communicator is closed.
         """
-        self.turns.check()
+        turns = self.turns
+        if turns.thread != get_ident() or turns.forked:
+            turns.check()
         if self._closed:
             raise UsageError(f"{self.name} is closed")
-        if connection.is_closed:
+        if connection._closed:
             raise UsageError(f"{connection.name} is closed and cannot be added")
-        if connection.communicator is self:
-            return connection
-        if connection.communicator is not None:
+        owner = connection._communicator
+        if owner is not None:
+            if owner is self:
+                return connection
             raise UsageError(f"{connection.name} is in another communicator")
-        if connection.is_named or self._names:
+        if connection._name or self._names:
             self._give_name(connection)
         self._connections[connection] = None
         self._keepers += connection.keep_running
-        self._listening += connection.enabled
+        self._listening += connection._enabled
         connection.attach(self)
         level = self._level if self.traces and self._level is not None else logging.DEBUG
         if logger.isEnabledFor(level):
@@ -172,7 +175,7 @@ class Communicator(Debugging):
             connection.call_hook(connection.connection_added)
         if self._stopping and connection in self._connections:
             connection.drain()
-        else:
+        elif self._runner is not None:
             self._check_end()
         return connection
 
@@ -203,14 +206,16 @@ class Communicator(Debugging):
         Returns:
             Whether it was there.
         """
-        self.turns.check()
+        turns = self.turns
+        if turns.thread != get_ident() or turns.forked:
+            turns.check()
         if connection not in self._connections:
             return False
         del self._connections[connection]
         if self._names and self._names.get(connection.name) is connection:
             del self._names[connection.name]
         self._keepers -= connection.keep_running
-        self._listening -= connection.enabled
+        self._listening -= connection._enabled
         connection.detach()
         if self._level is None:
             if logger.isEnabledFor(logging.DEBUG):
@@ -226,7 +231,8 @@ class Communicator(Debugging):
                 self.turns.arrive(Call(connection.call_hook, (hook,)))
             else:
                 connection.call_hook(connection.connection_removed)
-        self._check_end()
+        if self._runner is not None:
+            self._check_end()
         return True
 
     def changed(self, connection: Connection) -> None:

@@ -14,6 +14,7 @@ import gevent
 from . import limits
 from .errors import UsageError
 from .runtime.clock import SYSTEM_CLOCK, Clock
+from .runtime.native import get_ident
 from .runtime.turns import IDLE, RUNNING, Turns
 from .timeouts import DATE, TIMEOUT, Timed
 
@@ -190,11 +191,12 @@ class Connection(Timed):
         """
         if not self._closed:
             turns = self._owning_turns()
-            if turns is not None and not turns.forked:
+            if turns is not None and turns.forked:
+                self._closed = True
+                return
+            if turns is not None and turns.thread != get_ident():
                 turns.check()
             self._closed = True
-            if turns is not None and turns.forked:
-                return
             self._stop_alarms()
             if self._release():
                 self._leave()

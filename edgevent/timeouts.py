@@ -57,8 +57,8 @@ class Timed:
 
     @timeout_delay.setter
     def timeout_delay(self, delay: float | None) -> None:
-        if delay is not None and not 0.0 < delay < float("inf"):
-            raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
+        if delay is not None:
+            self._check_delay(delay)
         self._check_thread()
         self._delay = delay
         self._start_delay()
@@ -91,6 +91,10 @@ class Timed:
             clock = communicator.clock
             self._next = clock.now() + self._delay
             self._alarm = clock.call_later(self._delay, self._delay_over)
+
+    def _check_delay(self, delay: float) -> None:
+        if not 0.0 < delay < float("inf"):
+            raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
 
     def _check_thread(self) -> None:
         if self._communicator is not None:

@@ -37,7 +37,8 @@ class Timer(Connection):
         self._callback = callback
         self._once = once
         if delay is not None:
-            self.timeout_delay = delay
+            self._check_delay(delay)
+            self._delay = delay  # what the setter does besides needs a communicator
         if date is not None:
             self.timeout_date = date
 
