@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Literal
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 from ..errors import (
     ClosedError,
@@ -28,7 +28,8 @@ from ..limits import (
     TOTAL_QUEUED_BYTES,
 )
 from .clock import SYSTEM_CLOCK, Alarm, Clock
-from .turns import TIMED_OUT, Turns, wait
+from .turns import Turns
+from .waits import Waiters
 from .watchers import Watched
 
 _HELD: Final = 0.001  # what is joined is held no longer while a program does not let the hub run
@@ -102,7 +103,7 @@ class Outbox:
         # What waits: first the rest of what the kernel has taken a part of, then the others.
         self._head: bytes | memoryview | None = None
         self._chunks: list[bytes] | None = None
-        self._waiters: list[greenlet] | None = None
+        self._waiters: Waiters | None = None
         self._iteration = -1
         self._sent_at = 0.0
         self._progress = 0.0
@@ -182,6 +183,11 @@ class Outbox:
         self._turns.queued += size
 
     @property
+    def waiting(self) -> int:
+        """How many greenlets wait for room."""
+        return 0 if self._waiters is None else len(self._waiters)
+
+    @property
     def is_full(self) -> bool:
         """Whether a sender has to wait."""
         return self.size >= self._mark()
@@ -208,15 +214,9 @@ class Outbox:
 
     def wait(self, timeout: float | None) -> bool:
         """Waits until the outbox has shrunk or broken; returns False when the limit was reached."""
-        current = self._turns.check_wait()
         if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(current)
-        try:
-            return wait(self._turns, self.clock, timeout) is not TIMED_OUT
-        finally:
-            if self._waiters and current in self._waiters:
-                self._waiters.remove(current)
+            self._waiters = Waiters(self._turns)
+        return self._waiters.wait(self.clock, timeout)
 
     # --- leaving ----------------------------------------------------------------------------------
 
@@ -297,11 +297,8 @@ class Outbox:
             self._alarm = self.clock.call_later(left, self._look)
 
     def _wake(self) -> None:
-        waiters = self._waiters
-        if waiters:
-            self._waiters = None
-            for waiter in waiters:
-                self._turns.resume(waiter)
+        if self._waiters is not None:
+            self._waiters.wake()
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -325,8 +322,7 @@ class Outbox:
         if self.error is None:
             self.error = self._closed_error()
             self._sealed = True
-            if self._waiters:
-                self._turns.loop.run_callback(self._wake)
+            self._wake()
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"the connection to {self._transport.peer} is closed")
@@ -344,8 +340,7 @@ class Outbox:
         if self._watching:
             self._watching = False
             self._transport.unwatch_write()
-        if self._waiters:
-            self._turns.loop.run_callback(self._wake)
+        self._wake()
 
     def error_again(self) -> NetworkError:
         """Makes the error anew: one that is raised twice gathers tracebacks."""

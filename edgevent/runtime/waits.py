@@ -65,6 +65,9 @@ class Waiters:
         self._turns = turns
         self._waiting: dict[greenlet, None] = {}
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def wait(self, clock: Clock, timeout: float | None) -> bool:
         """Parks the calling greenlet until it is woken; returns False when its limit was first."""
         current = self._turns.check_wait()

@@ -413,6 +413,30 @@ def test_a_failure_in_a_hub_callback_is_one_too(
         faulty.close()
 
 
+def test_a_failure_at_the_limit_of_stop_is_one_too(
+    communicator: Communicator, clock: ManualClock
+) -> None:
+    class Faulty(Connection):
+        failed = False
+
+        def drain(self) -> bool:
+            return False
+
+        def cut(self) -> None:
+            if not self.failed:
+                self.failed = True
+                raise ZeroDivisionError
+            super().cut()
+
+    communicator.add_connection(Faulty())
+    running = gevent.spawn(communicator.run)
+    settle()
+    communicator.stop(1.0)
+    clock.advance(1.0)
+    with pytest.raises(ZeroDivisionError):
+        running.get(timeout=PATIENCE)
+
+
 def test_a_transport_that_breaks_its_promise_ends_run(communicator: Communicator) -> None:
     near, far = memory_pair()
 

@@ -41,6 +41,17 @@ def test_a_closed_connection_is_refused(communicator: Communicator) -> None:
         communicator.add_connection(timer)
 
 
+def test_what_is_done_is_closed_and_gone(communicator: Communicator, clock: ManualClock) -> None:
+    timer = communicator.add_connection(Timer(1.0))
+    clock.advance(1.0)  # it has no callback: nothing is called
+    timer.mark_done()
+    assert timer.is_closed
+    assert communicator.connections == ()
+    with communicator.every(1.0, int) as timer:
+        assert communicator.connections == (timer,)
+    assert communicator.connections == ()
+
+
 def test_a_closed_communicator_takes_nothing(log: Log) -> None:
     communicator = Communicator(name="gone")
     communicator.close()

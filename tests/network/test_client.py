@@ -196,7 +196,7 @@ def test_who_waits_for_room_when_another_dials_anew_has_lost_the_connection(
         while not client.is_full:
             client.send(Message("FILL", {"with": "x" * 60000}))
         sending = gevent.spawn(client.send, Message("NEWS"))
-        until(lambda: client.outbox._waiters)
+        until(lambda: client.outbox.waiting)
         peer.sock.shutdown(plain_socket.SHUT_WR)
         until(lambda: not client.is_connected)
         caller = asking(client)

@@ -174,7 +174,7 @@ def test_close_waits_for_a_peer_that_does_not_read_no_longer_than_its_limit(
     while not client.is_full:
         client.send(Message("NEWS", {"text": "x" * 50_000}))
     closing = gevent.spawn(client.close)
-    until(lambda: client.outbox._waiters)
+    until(lambda: client.outbox.waiting)
     clock.advance(1.9)
     assert not closing.ready()
     clock.advance(0.1)
@@ -202,7 +202,7 @@ def test_a_peer_that_breaks_off_while_it_is_sent_the_rest(
     while not client.is_full:
         client.send(Message("NEWS", {"text": "x" * 50_000}))
     closing = gevent.spawn(client.close)
-    until(lambda: client.outbox._waiters)
+    until(lambda: client.outbox.waiting)
     peer.drop(reset=True)
     closing.get(timeout=PATIENCE)
     assert logged("bytes were not sent: ")

@@ -95,7 +95,7 @@ def test_an_answer_comes_while_another_greenlet_is_held_by_a_full_outbox(
     serial = peer.read_serial()
     fill(client)
     sender = gevent.spawn(client.send, Message("MORE"))
-    until(lambda: client.outbox._waiters)
+    until(lambda: client.outbox.waiting)
     peer.write(f"IS serial={serial}")
     assert result(caller) == f"IS serial={serial}"
     assert not sender.ready()
@@ -163,7 +163,7 @@ def test_request_many_has_one_limit_for_all_and_lets_no_slow_peer_keep_the_other
     for client, peer in crowd[2:]:
         peer.write(f"IS serial={peer.read_serial()}")
         until(lambda client=client: not client._requests.count)
-    until(lambda: crowd[0][0].outbox._waiters)
+    until(lambda: crowd[0][0].outbox.waiting)
     clock.advance(4.0)
     answers = asker.get(timeout=PATIENCE)
     assert [type(answer) for answer in answers] == [RequestTimeout] * 2 + [Message] * 2

@@ -259,7 +259,7 @@ def test_a_message_that_waits_for_room_when_the_link_breaks_is_kept_or_refused(
     plain = gevent.spawn(link.send, number(100))
     kept = gevent.spawn(link.send, number(101), cache=True)
     asking = gevent.spawn(link.request, Message("ASK"))
-    until(lambda: len(link.outbox._waiters or ()) == 3)
+    until(lambda: link.outbox.waiting == 3)
     peer.drop(reset=reset)
     kept.get(timeout=PATIENCE)
     with pytest.raises(ConnectionLostError):
