@@ -72,6 +72,7 @@ class MessageConnection(BaseStream[Message]):
         "_allow_control",
         "_dispatcher",
         "_handling",
+        "_inherits",
         "_malformed",
         "_requests",
         "max_line_bytes",
@@ -91,6 +92,7 @@ class MessageConnection(BaseStream[Message]):
         self._allow_control = allow_control
         self._requests: RequestTable | None = None
         self._handling: Message | None = None
+        self._inherits = False  # whether the dispatcher is the communicator's
         self._malformed: list[float] | None = None
         super().__init__(address, **settings)
         if max_line_bytes > limits.MAX_LINE_BYTES:
@@ -339,8 +341,9 @@ class MessageConnection(BaseStream[Message]):
 
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator."""
-        if self._dispatcher is None:
+        if self._dispatcher is None or self._inherits:
             self._dispatcher = communicator.dispatcher
+            self._inherits = True
         super().attach(communicator)
 
     def make_framer(self) -> Framer:
