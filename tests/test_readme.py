@@ -179,14 +179,14 @@ def test_the_lines_of_the_benchmarks_run() -> None:
         assert "request" in done.stdout
 
 
-def test_the_lines_that_check_definitions_run() -> None:
+def test_the_lines_that_check_definitions_run(tmp_path: Path) -> None:
     block = next(block for block in BLOCKS if block.name == "verify")
     for line in block.text.splitlines():
         program, *words = shlex.split(line)
         script = ROOT / "scripts" / Path(program).name
         done = subprocess.run(
             [sys.executable, script, *words],
-            env=environment(),
+            env=environment(tmp_path),
             capture_output=True,
             text=True,
             timeout=30,
