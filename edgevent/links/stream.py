@@ -231,12 +231,7 @@ class BaseStream(Flow, Generic[_U]):
     def _end_turn(self) -> None:
         # The end of the stream is looked at after every turn: the inbox first, then what the
         # handlers answered, then the close; so a half-closed peer is still answered.
-        if (
-            self._due & END
-            and not self._inbox.left
-            and not self._closed
-            and not self._end_waits()
-        ):
+        if self._due & END and not self._inbox.left and not self._closed and not self._end_waits():
             self._due &= ~END
             self.finish()
         self.ticket = IDLE

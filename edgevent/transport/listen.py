@@ -124,9 +124,7 @@ def listen(
 
 
 def _new_socket(family: int) -> _socket.socket:
-    return _socket.socket(
-        family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
+    return _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
 def _check_reach(address: Address, host: str, allow_remote: bool) -> None:
