@@ -58,6 +58,8 @@ class Server(Connection):
     Args:
         address: Where; a name with several addresses listens on all of them, port 0 on a free port.
         handler: See :data:`Handler`; by default the communicator's dispatcher.
+        dispatcher: The table for a handler that is a class of message connections, or a function
+            that hands messages on with ``connection.dispatch``; by default the communicator's.
         allow_remote: Whether addresses that are neither loopback nor private may be listened to.
         allow_control: Whether STOP and the like are obeyed from peers that are neither local nor
             authenticated.
@@ -74,8 +76,8 @@ class Server(Connection):
         peer_priority: The priority of the peers' connections, where it is not their class's.
 
     A class of connections is called with the transport and with ``max_line_bytes``,
-    ``allow_control`` and ``keep_running`` as far as its layer has them; its own ``__init__``, if
-    any, takes ``(transport, **settings)`` and passes them on.
+    ``allow_control``, ``dispatcher`` and ``keep_running`` as far as its layer has them; its own
+    ``__init__``, if any, takes ``(transport, **settings)`` and passes them on.
 
     Raises:
         ListenError: It cannot listen there; the sentence says why.
@@ -89,6 +91,7 @@ class Server(Connection):
     __slots__ = (
         "_allow_groups",
         "_allow_users",
+        "_dispatcher",
         "_full",
         "_handler",
         "_listeners",
@@ -112,6 +115,7 @@ class Server(Connection):
         address: str | Address,
         handler: Handler = None,
         *,
+        dispatcher: Dispatcher | None = None,
         name: str = "",
         priority: int = limits.DEFAULT_PRIORITY,
         keep_running: bool = True,
@@ -131,6 +135,11 @@ class Server(Connection):
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self.address = Address.parse(address)
         self._handler = _check_handler(handler)
+        if isinstance(handler, Dispatcher):
+            if dispatcher is not None:
+                raise UsageError("a server has one dispatcher: as its handler, or as dispatcher=")
+            dispatcher = handler
+        self._dispatcher = dispatcher
         self._turns = Turns.current()
         self.allow_control = allow_control
         if not self.address.is_unix and not (allow_users is None and allow_groups is None):
@@ -319,6 +328,8 @@ class Server(Connection):
             settings: dict[str, Any] = {"keep_running": self.keep_running}
             if issubclass(handler, MessageConnection):
                 settings["allow_control"] = self.allow_control
+                if self._dispatcher is not None:
+                    settings["dispatcher"] = self._dispatcher
             if not issubclass(handler, StreamConnection):
                 settings["max_line_bytes"] = self._max_line_bytes
             make: type[Any] = handler
@@ -326,7 +337,7 @@ class Server(Connection):
             return found
         connection = MessageConnection(
             transport,
-            handler if isinstance(handler, Dispatcher) else None,
+            self._dispatcher,
             max_line_bytes=self._max_line_bytes,
             allow_control=self.allow_control,
             keep_running=self.keep_running,

@@ -187,6 +187,33 @@ def test_a_class_of_messages(ground: Ground, address: str) -> None:
     ]
 
 
+def one() -> Dispatcher:
+    service = Dispatcher()
+    service.on("ONE")(lambda message, peer: Message("OK"))
+    return service
+
+
+def test_a_class_of_messages_with_a_dispatcher(ground: Ground) -> None:
+    sock = ground.dial(ground.serve(Sensor, dispatcher=one()))
+    sock.sendall(b"ONE\nREAD serial=1\n")
+    assert read_lines(sock, 3) == [b"HI", b"OK", b"IS serial=1;value=42"]
+
+
+def test_a_function_hands_messages_on_to_a_dispatcher(ground: Ground) -> None:
+    def conversation(connection: MessageConnection) -> None:
+        for message in connection:
+            connection.dispatch(message)
+
+    sock = ground.dial(ground.serve(conversation, dispatcher=one()))
+    sock.sendall(b"ONE\nNONE\n")
+    assert read_lines(sock, 2) == [b"OK", b"UNKNOWN command=NONE"]
+
+
+def test_two_dispatchers_are_one_too_many() -> None:
+    with pytest.raises(UsageError, match="one dispatcher"):
+        Server("tcp://127.0.0.1:0", one(), dispatcher=one())
+
+
 class Recorder(MessageConnection):
     """Notes which hooks are called."""
 
