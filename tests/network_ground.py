@@ -37,6 +37,10 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
         soon.close()
 
 
+LONE = f"import signal; signal.alarm({2 * PATIENCE:.0f})\n"
+"""What a program that a test starts begins with: it ends although nobody is left to end it."""
+
+
 def run_program(text: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
     """Runs a Python program in a process of its own, while the hub goes on; gives its output.
 
@@ -44,7 +48,7 @@ def run_program(text: str, *arguments: object, before: tuple[str, ...] = ()) -> 
         before: What stands before Python on the command line.
     """
     done = subprocess.run(
-        [*before, sys.executable, "-c", text, *map(str, arguments)],
+        [*before, sys.executable, "-c", LONE + text, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -18,7 +18,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import subprocess
-from network_ground import PATIENCE, ROOT, run_program
+from network_ground import LONE, PATIENCE, ROOT, run_program
 
 from edgevent import Address, ListenError
 from edgevent.testing.clock import settle
@@ -276,7 +276,7 @@ def test_another_user_can_connect_at_no_moment(open_folder: Path, nobody: Any) -
     former = os.umask(0)
     try:
         with subprocess.Popen(
-            [sys.executable, "-c", KNOCK, str(path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", LONE + KNOCK, str(path)], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout.readline() == "ready\n"
             for _ in range(2000):
@@ -451,7 +451,7 @@ def racers() -> Iterator[list[Any]]:
         found = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", RACER],
+                    [sys.executable, "-c", LONE + RACER],
                     env={**os.environ, "PYTHONPATH": str(ROOT)},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
