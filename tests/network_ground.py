@@ -13,7 +13,7 @@ import gevent
 from gevent import socket, subprocess
 from gevent.event import Event
 
-from edgevent import Address, Communicator, Server
+from edgevent import Address, Communicator, Dispatcher, Message, Server
 from edgevent.testing.clock import ManualClock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,3 +152,20 @@ def read_lines(sock: socket.socket, count: int) -> list[bytes]:
     assert lines.pop() == b""
     assert len(lines) == count
     return lines
+
+
+def echo() -> Dispatcher:
+    """A service that answers ECHO."""
+    service = Dispatcher()
+
+    @service.on("ECHO")
+    def answer(message: Message, peer: Any) -> Message:
+        return message.reply("ECHOED", {"text": message["text"]})
+
+    return service
+
+
+def ask(sock: socket.socket, text: str) -> None:
+    """Shows that a peer is answered."""
+    sock.sendall(f"ECHO text={text}\n".encode())
+    assert read_lines(sock, 1) == [f"ECHOED text={text}".encode()]

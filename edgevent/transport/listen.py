@@ -195,6 +195,9 @@ def _listen_unix(
                 return Listener(sock)
             with _only_one(address.path):
                 _remove_stale(address, address.path)
+                # The file takes the socket's mode (Linux, unix_bind_bsd): nobody passes the check
+                # of a connect that ends only when this one listens.
+                os.fchmod(sock.fileno(), 0)
                 sock.bind(address.path)
                 return _open_up(sock, address.path, backlog, mode, number)
         except BaseException:
@@ -207,8 +210,8 @@ def _listen_unix(
 
 
 def _open_up(sock: _socket.socket, path: str, backlog: int, mode: int, group: int) -> Listener:
-    # A bound socket refuses everybody until it listens: mode and group are set first, so there is
-    # no moment at which others can connect.
+    # The file has mode 0 yet, and a bound socket refuses everybody until it listens: mode and group
+    # are set first, so there is no moment at which others can connect.
     try:
         if group >= 0:
             os.chown(path, -1, group, follow_symlinks=False)

@@ -1,27 +1,22 @@
-"""Unix sockets: what stands at the path, who may connect, and whose file is removed."""
+"""Unix sockets: what stands at the path, and who may connect."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 from gevent import subprocess
-from network_ground import LONE, PATIENCE, ROOT, run_program
+from network_ground import LONE, run_program
 
 from edgevent import Address, ListenError
-from edgevent.testing.clock import settle
 from edgevent.transport.listen import Listener, listen
 
 
@@ -60,7 +55,7 @@ def refuse(path: Path, reason: str, code: int | None) -> None:
     assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
 
 
-# --- what stands at the path --------------------------------------------------------------------
+# --- what stands at the path ---------------------------------------------------------------------
 
 
 def test_a_free_path_is_listened_to(path: Path) -> None:
@@ -196,7 +191,7 @@ def test_a_folder_that_cannot_be_listed_is_no_hindrance(open_folder: Path, nobod
     assert not (open_folder / "s").exists()
 
 
-# --- who may connect ----------------------------------------------------------------------------
+# --- who may connect -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
@@ -228,6 +223,16 @@ def test_a_group_that_does_not_exist_is_named(path: Path) -> None:
     assert not path.exists()
 
 
+OTHER_GROUP = AS_NOBODY.replace("argv[1])", "argv[1]), group=0")
+
+
+def test_a_group_that_may_not_be_given_leaves_no_file(open_folder: Path, nobody: Any) -> None:
+    path = open_folder / "s"
+    open_folder.chmod(0o777)
+    assert run_program(OTHER_GROUP, path) == f"unix:{path}: Operation not permitted\n"
+    assert not path.exists()
+
+
 LISTEN_ONCE = """
 import sys
 from edgevent import Address
@@ -240,7 +245,9 @@ def test_mode_and_group_are_set_before_it_listens_and_the_file_goes_before_it_is
     need_tool: Callable[..., str], path: Path, tmp_path: Path
 ) -> None:
     strace = need_tool("strace", package="strace")
-    calls = "trace=socket,bind,chmod,fchmodat,chown,lchown,fchownat,listen,unlink,unlinkat,close"
+    calls = (
+        "trace=socket,bind,chmod,fchmod,fchmodat,chown,lchown,fchownat,listen,unlink,unlinkat,close"
+    )
     run_program(LISTEN_ONCE, path, before=(strace, "-o", f"{tmp_path}/log", "-e", calls))
     log = (tmp_path / "log").read_text()
     found = re.search(rf"bind\((\d+), {{sa_family=AF_UNIX, sun_path=\"{path}\"", log)
@@ -253,6 +260,8 @@ def test_mode_and_group_are_set_before_it_listens_and_the_file_goes_before_it_is
         if str(path) in line or re.match(rf"(listen|close)\({number}[,)]", line)
     ]
     assert ours[:6] == ["bind", "chown", "chmod", "listen", "unlink", "close"]
+    # A connect may pass its check before the mode is set, and end after the listen.
+    assert re.search(rf"fchmod\({number}, 000\) += 0\n\Z", log[: found.start()])
 
 
 KNOCK = """
@@ -285,104 +294,11 @@ def test_another_user_can_connect_at_no_moment(open_folder: Path, nobody: Any) -
             found = child.stdout.readline()
     finally:
         os.umask(former)
-    assert "'EACCES'" in found, "the child never met the socket"
-    assert "connected" not in found
+    # Not once was it let so far as to be refused for want of a listener.
+    assert found in ("['EACCES']\n", "['EACCES', 'ENOENT']\n")
 
 
-# --- whose file is removed ----------------------------------------------------------------------
-
-
-def test_a_path_that_somebody_else_has_now_is_not_removed(path: Path) -> None:
-    first = listen_at(path)
-    path.unlink()
-    second = listen_at(path)
-    first.close()
-    assert is_open(path)
-    second.close()
-    assert not path.exists()
-
-
-def test_a_file_that_has_taken_the_place_is_not_removed(path: Path) -> None:
-    listener = listen_at(path)
-    path.unlink()
-    path.write_text("precious")
-    listener.close()
-    assert path.read_text() == "precious"
-
-
-def test_a_file_that_is_gone_already_is_no_error(
-    path: Path, logged: Callable[[str], list[str]]
-) -> None:
-    listener = listen_at(path)
-    path.unlink()
-    listener.close()
-    assert not logged(str(path))
-
-
-def test_a_relative_path_is_removed_from_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path)
-    listener = listen_at("s")
-    os.chdir("other")
-    listener.close()
-    assert not (tmp_path / "s").exists()
-
-
-LEAVE = """
-import logging, os, pwd, sys
-from edgevent import Address
-from edgevent.transport.listen import listen
-logging.basicConfig(stream=sys.stdout, format="%(message)s")
-(listener,) = listen(Address.parse("unix:" + sys.argv[1]))
-user = pwd.getpwnam("nobody")
-os.setgroups([])
-os.setgid(user.pw_gid)
-os.setuid(user.pw_uid)
-listener.close()
-"""
-
-
-def test_a_file_that_cannot_be_removed_is_told(open_folder: Path, nobody: Any) -> None:
-    path = open_folder / "s"
-    assert run_program(LEAVE, path) == f"unix:{path}: not removed: Permission denied\n"
-    assert path.is_socket()
-
-
-OTHER_GROUP = AS_NOBODY.replace("argv[1])", "argv[1]), group=0")
-
-
-def test_a_group_that_may_not_be_given_leaves_no_file(open_folder: Path, nobody: Any) -> None:
-    path = open_folder / "s"
-    open_folder.chmod(0o777)
-    assert run_program(OTHER_GROUP, path) == f"unix:{path}: Operation not permitted\n"
-    assert not path.exists()
-
-
-FORK = """
-import os, sys
-from edgevent import Address
-from edgevent.transport.listen import listen
-(listener,) = listen(Address.parse("unix:" + sys.argv[1]))
-descriptor = listener.fileno()
-child = os.fork()
-if child == 0:
-    listener.close()
-    print(os.path.exists(sys.argv[1]), os.path.exists(f"/proc/self/fd/{descriptor}"), flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-print(os.path.exists(sys.argv[1]), os.path.exists(f"/proc/self/fd/{descriptor}"))
-listener.close()
-"""
-
-
-def test_a_forked_child_lets_go_of_the_socket_and_leaves_the_file(path: Path) -> None:
-    assert run_program(FORK, path) == "True False\nTrue True\n"
-    assert not path.exists()
-
-
-# --- abstract names -----------------------------------------------------------------------------
+# --- abstract names ------------------------------------------------------------------------------
 
 
 def test_an_abstract_name_is_listened_to_and_has_no_file(tmp_path: Path) -> None:
@@ -394,98 +310,3 @@ def test_an_abstract_name_is_listened_to_and_has_no_file(tmp_path: Path) -> None
         listen_at(f"@{tmp_path}")
     listener.close()
     listen_at(f"@{tmp_path}").close()
-
-
-# --- several that start at once -----------------------------------------------------------------
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Iterator[int]:
-    """Holds the lock of the folder, as another server does while it looks at a stale socket."""
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield descriptor
-    os.close(descriptor)
-
-
-def test_a_server_waits_for_another_that_looks_at_the_folder(path: Path, lock: int) -> None:
-    listening = gevent.spawn(listen_at, path)
-    settle()
-    assert not listening.ready()
-    assert not path.exists()
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    listening.get(timeout=PATIENCE).close()
-
-
-def test_a_lock_that_is_never_given_back_is_no_hindrance(
-    path: Path, lock: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edgevent.transport.listen._LOCK_ATTEMPTS", 3)  # of 100, each of 10 ms
-    listen_at(path).close()
-
-
-RACER = """
-import sys, time
-from edgevent import Address, ListenError
-from edgevent.transport.listen import listen
-print("ready", flush=True)
-for line in sys.stdin:
-    path, start = line.split()
-    while time.monotonic() < float(start):
-        pass
-    try:
-        listeners = listen(Address.parse("unix:" + path))
-    except ListenError as error:
-        print(error, flush=True)
-    else:
-        print("won", flush=True)
-        sys.stdin.readline()
-        listeners[0].close()
-        print("closed", flush=True)
-"""
-
-
-@pytest.fixture
-def racers() -> Iterator[list[Any]]:
-    with ExitStack() as stack:
-        found = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", LONE + RACER],
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    bufsize=1,
-                )
-            )
-            for _ in range(3)
-        ]
-        for racer in found:
-            assert racer.stdout.readline() == "ready\n"
-        yield found
-        for racer in found:
-            racer.stdin.close()
-        assert [racer.wait(PATIENCE) for racer in found] == [0] * len(found)
-
-
-def test_of_servers_that_start_at_once_on_a_stale_path_one_wins(
-    path: Path, racers: list[Any]
-) -> None:
-    for _ in range(60):
-        with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(str(path))
-        start = run_at_once(racers, path)
-        assert sorted(start) == [*[f"unix:{path}: a live server has it\n"] * 2, "won\n"]
-        assert is_open(path)
-        winner = racers[start.index("won\n")]
-        winner.stdin.write("\n")
-        assert winner.stdout.readline() == "closed\n"
-        assert not path.exists()
-
-
-def run_at_once(racers: list[Any], path: Path) -> list[str]:
-    start = time.monotonic() + 0.002
-    for racer in racers:
-        racer.stdin.write(f"{path} {start}\n")
-    return [racer.stdout.readline() for racer in racers]
