@@ -34,19 +34,13 @@ _SERIAL_DIGITS: Final = 16
 class Request:
     """One request, from its sending to its answer."""
 
-    __slots__ = (
-        "answer",
-        "command",
-        "deadline",
-        "key",
-        "late_until",
-        "order",
-        "position",
-        "record",
-        "replies",
-        "timeout",
-        "waiting",
-    )
+    # Values that most requests never change stand here, once for all: no __slots__.
+    order = 0
+    late_until = 0.0  # until when an answer that was dropped may have been this one's
+    record: object = None  # what a permanent link has to remember of what it sent,
+    position = 0  # and how much that was before this request
+    answer: Message | EdgeventError | None = None
+    waiting: greenlet | None = None  # set while the greenlet is parked for this answer
 
     def __init__(
         self, command: str, replies: frozenset[str], key: str, timeout: float, deadline: float
@@ -56,12 +50,6 @@ class Request:
         self.key = key  # the serial, or for a request without one a text that no serial can be
         self.timeout = timeout
         self.deadline = deadline
-        self.order = 0
-        self.late_until = 0.0  # until when an answer that was dropped may have been this one's
-        self.record: object = None  # what a permanent link has to remember of what it sent,
-        self.position = 0  # and how much that was before this request
-        self.answer: Message | EdgeventError | None = None
-        self.waiting: greenlet | None = None  # set while the greenlet is parked for this answer
 
     def result(self) -> Message:
         """Returns the answer, or raises what came in its place."""

@@ -119,11 +119,12 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
                 task.run_unit(unit)
                 self._end(task)
             granted = turns.granted
+            if granted and turns.worker is self:
+                self.since = monotonic()  # the end of each turn is the begin of the next
             while granted and turns.worker is self:
                 _, ticket, task = granted.pop()
                 if task.ticket == ticket:  # else it was cancelled, or is ready under another one
                     self.task = task
-                    self.since = monotonic()
                     task.ticket = RUNNING
                     task.run_turn()
                     self._end(task)
@@ -139,9 +140,11 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
         if self.links:
             self._forget()
         if self.turns.worker is self:  # else it had blocked, and the rest went to another
-            busy = monotonic() - self.since
+            now = monotonic()
+            busy = now - self.since
             if busy > HUB_BUSY_WARNING:
                 self.turns.name_busy(task, busy)
+            self.since = now
         self.task = None
 
     def _forget(self) -> None:
@@ -251,7 +254,7 @@ class Turns:
         granted, self.ready = self.ready, []
         if self.granted:  # left by a pass that was thrown out of the hub
             granted += self.granted
-        granted.sort(key=_order, reverse=True)
+        granted.sort(reverse=True)  # no two have the same number: tasks are never compared
         self.granted = granted
         self._drain()
 
@@ -393,10 +396,6 @@ def _flush_at_exit() -> None:
 
 
 atexit.register(_flush_at_exit)
-
-
-def _order(entry: tuple[int, int, Task]) -> tuple[int, int]:
-    return entry[:2]
 
 
 TIMED_OUT: Any = object()
