@@ -113,7 +113,8 @@ class Connection(Timed):
         self.processing_time_limit = limits.PROCESSING_TIME_LIMIT
         self.on_handler_error: OnHandlerError = "log"
         self.handler_errors = 0
-        self._priority = _check_priority(priority)
+        default = priority == limits.DEFAULT_PRIORITY  # which needs no check
+        self._priority = priority if default else _check_priority(priority)
 
     # --- what users see ---------------------------------------------------------------------------
 
@@ -262,16 +263,19 @@ class Connection(Timed):
             self._start_date()
         if self._enabled:
             self._enabled_changed(True)
-            self._catch_up()
+            if self._is_due():
+                self._catch_up()
 
     def detach(self) -> None:
         """Called by the communicator: cancels turns and timeouts, leaves the rest as it is."""
         if self._enabled and not self._closed:
             self._enabled_changed(False)
         self._communicator = None
-        self._cancel_turn()
+        if self.ticket != IDLE:
+            self._cancel_turn()
         self._due &= ~TIMEOUT
-        self._stop_alarms()
+        if self._alarm is not None or self._date_alarm is not None:
+            self._stop_alarms()
 
     def drain(self) -> bool:
         """Begins to end because of ``stop``: at once, or when the turn that runs has ended.

@@ -237,6 +237,7 @@ class Server(Connection):
 
     def _accept_from(self, listener: Listener) -> bool:
         lost = ""
+        last, held_back = -1, _held_back()
         for _ in range(limits.ACCEPTS_PER_TURN):
             if self._pause is not None or not self._is_listening():
                 return False  # a hook may have closed this server
@@ -245,7 +246,9 @@ class Server(Connection):
                 self._say("full", f"{self.max_connections} peers are the most, others wait")
                 return False
             try:
-                if not _has_descriptor(listener):
+                # The first of a row is looked at, and then those near the limit: a look costs as
+                # much as all else that accepting one does.
+                if (last < 0 or last + 1 >= held_back) and not _has_descriptor(listener, held_back):
                     self._wait("the last descriptors are held back")
                     return False
                 transport = listener.accept()
@@ -260,6 +263,7 @@ class Server(Connection):
             else:
                 self._waits = 0
                 lost = ""
+                last = transport.fileno()
                 self._take(transport)
         if lost:
             self._wait(lost)
@@ -403,12 +407,17 @@ def _check_handler(handler: Any) -> Handler:
     )
 
 
-def _has_descriptor(listener: Listener) -> bool:
-    """Whether the next descriptor is none of the last ones, which are held back."""
+def _held_back() -> int:
+    """The first descriptor of those that are held back."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
+
+
+def _has_descriptor(listener: Listener, held_back: int) -> bool:
+    """Whether the next descriptor is none of those that are held back."""
     descriptor = os.dup(listener.fileno())  # the lowest free one, as accept would give
     os.close(descriptor)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return descriptor < soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
+    return descriptor < held_back
 
 
 def _numbers(names: Iterable[str | int], find: Callable[[str], int]) -> frozenset[int]:
