@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
@@ -282,10 +281,7 @@ class Turns:
         if self.granted and not self._armed:  # the hub may not come back here for some time
             self._armed = True
             self.loop.run_callback(self._pass)
-        if isinstance(error, Exception):
-            self.failed(error)
-        else:
-            self.hub.handle_error(None, *sys.exc_info())
+        self.failed(error)
 
     def resume(self, waiting: greenlet, value: Any = None) -> None:
         """Switches from the hub to a greenlet that waits, and back when it waits again or ends."""
@@ -324,7 +320,14 @@ class Turns:
         logger.warning("%s: its handler kept the hub busy for %.3f s", task.name, busy)
 
     def failed(self, error: BaseException) -> None:
-        """Ends what runs on this hub with an error of this package's own: never silent."""
+        """Ends what runs on this hub with an error of this package's own: never silent.
+
+        An interrupt that came while the hub ran code of this package is no such error: the main
+        greenlet gets it.
+        """
+        if not isinstance(error, Exception):
+            self.hub.handle_error(None, type(error), error, error.__traceback__)
+            return
         logger.critical("internal failure", exc_info=error)
         for callback in tuple(self.on_failure):
             callback(error)

@@ -455,6 +455,38 @@ def test_a_transport_that_breaks_its_promise_ends_run(communicator: Communicator
     far.close()
 
 
+def test_an_interrupt_while_the_hub_reads_reaches_the_main_greenlet(
+    communicator: Communicator, caplog: pytest.LogCaptureFixture
+) -> None:
+    near, far = memory_pair()
+    interrupts = [KeyboardInterrupt()]
+
+    class Interrupted:
+        def receive(self, size: int) -> bytes:
+            if interrupts:
+                raise interrupts.pop()
+            return near.receive(size)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(near, name)
+
+    read: list[bytes] = []
+
+    class Reader(StreamConnection):
+        def process_read(self, data: bytes) -> None:
+            read.append(data)
+            self.close()
+
+    communicator.add_connection(Reader(Interrupted()))
+    far.transmit(b"x")
+    with pytest.raises(KeyboardInterrupt):
+        communicator.run()
+    assert communicator.run()  # it lives on, and what had come is still there
+    assert read == [b"x"]
+    assert "internal failure" not in caplog.text
+    far.close()
+
+
 def test_what_may_not_wait_is_refused_in_the_hub(communicator: Communicator) -> None:
     errors: list[BaseException] = []
 
