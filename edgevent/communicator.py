@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from gevent.exceptions import LoopExit
@@ -19,6 +18,7 @@ from .debugging import Debugging
 from .dispatcher import Dispatcher
 from .errors import UsageError
 from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
+from .runtime.closing import Closing
 from .runtime.monitor import Monitor
 from .runtime.native import Local, get_ident
 from .runtime.signals import SignalWatch, signal_number
@@ -32,7 +32,7 @@ _AT_ONCE: Final = 1e-9  # a delay of no time at all would be one that repeats wi
 _GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
-class Communicator(Debugging):
+class Communicator(Debugging, Closing):
     """Runs connections: each gets its turns, by priority, until the last is gone or all stop.
 
     Args:
@@ -90,17 +90,6 @@ class Communicator(Debugging):
         if found is None or found._closed or found.turns is not Turns.current():
             found = cls._of_thread.instance = cls()
         return found
-
-    def __enter__(self) -> Communicator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if self._closed:

@@ -6,14 +6,14 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import gevent
 
 from . import limits
 from .errors import UsageError
 from .runtime.clock import SYSTEM_CLOCK, Clock
+from .runtime.closing import Closing
 from .runtime.native import get_ident
 from .runtime.turns import IDLE, RUNNING, Turns
 from .timeouts import DATE, TIMEOUT, Timed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edgevent")
 
 OnHandlerError = Literal["log", "close", "stop"]
-_C = TypeVar("_C", bound="Connection")
 _numbers = itertools.count(1)
 
 FAILURES: Final = (Exception, gevent.Timeout)
@@ -58,7 +57,7 @@ class Owner(Protocol):
         """Logs what is alive."""
 
 
-class Connection(Timed):
+class Connection(Timed, Closing):
     """Something that a communicator waits for.
 
     Args:
@@ -209,17 +208,6 @@ class Connection(Timed):
     def _leave(self) -> None:
         if self._communicator is not None:
             self._communicator.remove_connection(self)
-
-    def __enter__(self: _C) -> _C:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{self.name} {self._state()}>"

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "runtime.native",
         "runtime.guards",
+        "runtime.closing",
         "runtime.clock",
         "runtime.watchers",
         "runtime.turns",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import TracebackType
 
 import gevent
 from greenlet import getcurrent
@@ -12,12 +11,13 @@ from .. import limits
 from ..address import Address
 from ..errors import LineTooLongError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK, Clock
+from ..runtime.closing import Closing
 from .raw import StreamConnection
 
 logger = logging.getLogger("edgevent")
 
 
-class Stream:
+class Stream(Closing):
     """Bytes in both directions; every call blocks the calling greenlet alone.
 
     Made by :func:`connect`.
@@ -119,17 +119,6 @@ class Stream:
             if left <= 0.0 or not outbox.wait(left):
                 logger.warning("%s: %d bytes were not sent", connection.name, outbox.size)
                 connection.cut()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def connect(
