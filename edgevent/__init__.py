@@ -6,12 +6,15 @@ See README.md. Nothing happens on import; nothing is ever patched.
 from .address import Address
 from .answers import Peer
 from .backoff import Backoff
+from .certificate import Certificate
 from .communicator import Communicator
 from .connection import Connection
 from .definitions import Definition, Definitions, ParameterRule
 from .dispatcher import Dispatcher, Match
 from .errors import (
     AddressError,
+    CertificateError,
+    CertificateFileError,
     ClosedError,
     ConnectError,
     ConnectionLostError,
@@ -22,6 +25,8 @@ from .errors import (
     DurationError,
     EdgeventError,
     ForkedError,
+    HandshakeError,
+    IdentityError,
     InvalidMessageError,
     LineTooLongError,
     ListenError,
@@ -34,10 +39,13 @@ from .errors import (
     RemoteError,
     RequestTimeout,
     SlowConsumerError,
+    TruncatedError,
     UnknownCommandError,
     UsageError,
     WrongThreadError,
 )
+from .keymaking import make_authority, make_certificate
+from .keypair import KeyPair
 from .links.client import Client
 from .links.many import broadcast, request_many
 from .links.message import MessageConnection
@@ -51,6 +59,7 @@ from .message import Message
 from .runtime.clock import Clock
 from .runtime.waits import deadline
 from .timer import Timer
+from .tls import TlsOptions
 from .transport.base import Credentials
 
 __version__ = "0.1.0"
@@ -59,6 +68,9 @@ __all__ = [
     "Address",
     "AddressError",
     "Backoff",
+    "Certificate",
+    "CertificateError",
+    "CertificateFileError",
     "Client",
     "Clock",
     "ClosedError",
@@ -77,7 +89,10 @@ __all__ = [
     "DurationError",
     "EdgeventError",
     "ForkedError",
+    "HandshakeError",
+    "IdentityError",
     "InvalidMessageError",
+    "KeyPair",
     "LineConnection",
     "LineTooLongError",
     "ListenError",
@@ -101,6 +116,8 @@ __all__ = [
     "Stream",
     "StreamConnection",
     "Timer",
+    "TlsOptions",
+    "TruncatedError",
     "Undelivered",
     "UnknownCommandError",
     "UsageError",
@@ -109,5 +126,7 @@ __all__ = [
     "broadcast",
     "connect",
     "deadline",
+    "make_authority",
+    "make_certificate",
     "request_many",
 ]

@@ -66,6 +66,14 @@ class OptionError(EdgeventError, ValueError):
     """A bad option; the sentence names where it stands, its key, its value and the nearest key."""
 
 
+class CertificateFileError(EdgeventError, ValueError):
+    """A file of certificates or keys that cannot be used; the sentence names it and the reason."""
+
+
+class SigningKeyError(EdgeventError, ValueError):
+    """Keys for signed datagrams that cannot be used; the sentence names file and reason."""
+
+
 class NetworkError(EdgeventError, OSError):
     """The base of what goes wrong between this process and a peer.
 
@@ -89,8 +97,24 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
     """The peer did not take the connection within the limit."""
 
 
+class HandshakeError(ConnectError):
+    """The two sides could not agree on TLS, or not in time."""
+
+
+class CertificateError(HandshakeError):
+    """The certificate of the other side is not accepted, or it does not accept this side's."""
+
+
+class IdentityError(CertificateError):
+    """The certificate of the other side is valid, but is another one's."""
+
+
 class ConnectionLostError(NetworkError):
     """The peer ended the connection, or it broke, while something was expected of it."""
+
+
+class TruncatedError(ConnectionLostError):
+    """An encrypted stream ended without its end mark: what is missing was cut off on the way."""
 
 
 def connection_lost(peer: str, doing: str, error: OSError) -> ConnectionLostError:
@@ -99,8 +123,10 @@ def connection_lost(peer: str, doing: str, error: OSError) -> ConnectionLostErro
     Args:
         peer: The other side, as text.
         doing: What was done: ``sending to`` or ``receiving from``.
-        error: What the system call raised.
+        error: What the system call raised; an error of this package's is returned as it is.
     """
+    if isinstance(error, ConnectionLostError):
+        return error
     reason = error.strerror or str(error)
     return ConnectionLostError(f"{doing} {peer} failed: {reason}", error.errno)
 

@@ -114,6 +114,36 @@ class LineFramer(_Lines):
         return self.cut(data)
 
 
+class RecordFramer:
+    """Takes what comes for whole units, as a transport that keeps records gives them.
+
+    Args:
+        max_line_bytes: The longest unit, in bytes; a newline at its end does not count.
+        as_text: Whether units are decoded, as :class:`TextFramer` does.
+    """
+
+    __slots__ = ("as_text", "max_line_bytes", "too_long")
+
+    held = 0
+
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, as_text: bool = False) -> None:
+        self.max_line_bytes = max_line_bytes
+        self.as_text = as_text
+        self.too_long = False
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Returns the record as the one unit, without a newline at its end."""
+        unit = data.removesuffix(b"\n")
+        if self.too_long or len(unit) > self.max_line_bytes:
+            self.too_long = True
+            return []
+        return [unit.decode("utf-8", "surrogateescape") if self.as_text else unit]
+
+    def end(self) -> bytes:
+        """Returns nothing: a record is never incomplete."""
+        return b""
+
+
 class TextFramer(_Lines):
     """Cuts a stream at each newline, and decodes it (UTF-8, other bytes as ``surrogateescape``).
 

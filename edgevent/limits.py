@@ -76,12 +76,20 @@ MAX_PRIORITY: Final = 255
 # --- waits ---------------------------------------------------------------------------------------
 CONNECT_TIMEOUT: Final = 5.0
 """How long a dial may take, over all addresses of a name."""
+TLS_HANDSHAKE_TIMEOUT: Final = 5.0
+"""How long a server lets the TLS handshake of a peer take."""
+GOODBYE_TIMEOUT: Final = 1.0
+"""How long a peer whose handshake failed may take to see why, before it is closed."""
 REQUEST_TIMEOUT: Final = 10.0
 """How long a request waits for its answer when it says nothing else."""
 INTRODUCTION_TIMEOUT: Final = 10.0
 """How long the first line of an accepted peer may take, from its first byte to its newline."""
 DRAIN_TIMEOUT: Final = 5.0
 """How long ``stop`` lets handlers end and outboxes empty before it closes what is left."""
+DATAGRAM_SEND_TIMEOUT: Final = 1.0
+"""How long a datagram waits for room in its receiver's queue (Unix) or in the kernel's (UDP)."""
+RESEND_INTERVAL: Final = 1.0
+"""A datagram that may be sent again is sent again after so long without an answer."""
 CLOSE_TIMEOUT: Final = 5.0
 """How long the close of a blocking client waits until what was sent has left."""
 STILL_THERE_WARNING: Final = 5.0
@@ -102,6 +110,8 @@ ACCEPTS_PER_TURN: Final = 64
 """The most peers that are accepted between two polls."""
 ACCEPT_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """The pauses of an accept that failed for want of descriptors or memory; the last one repeats."""
+LOGGED_PEERS: Final = 1_000
+"""Of so many peers a server remembers when it last logged a condition of theirs."""
 LOG_INTERVAL: Final = 60.0
 """A condition that lasts is logged once in so long."""
 KEEPALIVE_IDLE: Final = 20
@@ -112,7 +122,27 @@ KEEPALIVE_PROBES: Final = 3
 """TCP keep-alive: probes without an answer that end the connection."""
 TCP_USER_TIMEOUT: Final = 30.0
 """TCP: how long sent data may stay unacknowledged."""
+TLS_VERIFY_DEPTH: Final = 5
+"""TLS: so many authorities may stand between a certificate and a trusted one."""
+TLS_SESSIONS: Final = 100
+"""TLS: with so many servers a session is kept, to be resumed."""
 UNIX_SOCKET_MODE: Final = 0o600
 """The mode of a Unix socket's file."""
 UNIX_GROUP_SOCKET_MODE: Final = 0o660
 """The mode of a Unix socket's file that is given a group."""
+
+# --- datagrams -----------------------------------------------------------------------------------
+SIGNATURE_WINDOW: Final = 30.0
+"""A signed datagram whose time is off by more is not accepted."""
+MAX_SIGNATURES: Final = 250_000
+"""The signatures of the window that are remembered (28 MiB); past it no signed one is accepted."""
+MIN_SIGNING_KEY_BYTES: Final = 16
+"""The shortest key that datagrams may be signed with."""
+MAX_SIGNING_KEYS: Final = 8
+"""The most keys that are tried for one datagram."""
+MAX_CONCURRENCY: Final = 1_000
+"""The most handlers that one datagram server runs at a time."""
+KEPT_DATAGRAMS: Final = 1_000
+"""The most messages that a datagram client keeps for ``receive`` while a request waits."""
+DATAGRAM_LOG_INTERVAL: Final = 1.0
+"""Datagrams that are dropped for one reason are logged once in so long."""

@@ -27,8 +27,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dispatcher",
         "framing",
         "backoff",
+        "signing",
         "certificate",
+        "keypair",
+        "keymaking",
         "tls",
+        "tls_session",
     ),
     (
         "runtime.native",
@@ -40,14 +44,24 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "runtime.waits",
         "runtime.inbox",
         "runtime.outbox",
+        "runtime.record_outbox",
         "runtime.signals",
         "runtime.monitor",
     ),
     (
         "transport.base",
+        "transport.files",
         "transport.resolve",
+        "transport.socket_file",
         "transport.stream",
+        "transport.record",
+        "transport.fd",
+        "transport.fifo",
+        "transport.fifo_listen",
+        "transport.adopt",
+        "transport.pipe",
         "transport.memory",
+        "transport.secure",
         "transport.dial",
         "transport.listen",
     ),
@@ -62,6 +76,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.many",
         "links.ready",
         "links.plain",
+        "links.admission",
+        "links.greeting",
+        "links.handler",
         "links.server",
         "links.report",
         "links.dialled",
@@ -77,8 +94,8 @@ WHOLE = {"communicatord", "snaplogger", "fluidsettings", "tools", "testing"}
 # What floors 0 and 1 never import, and what some of their modules import when first used.
 PURE_FLOORS = (0, 1)
 FORBIDDEN = {"gevent", "greenlet", "socket", "_socket", "ssl", "_ssl", "select", "selectors"}
-FORBIDDEN_UNLESS_LAZY = {"OpenSSL", "service_identity"}
-LAZY = {"certificate", "tls"}
+FORBIDDEN_UNLESS_LAZY = {"OpenSSL", "cryptography", "service_identity"}
+LAZY = {"certificate", "keypair", "keymaking", "tls", "tls_session"}
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,23 @@ from .. import limits
 from ..address import Address
 from ..defaults import default_commands
 from ..dispatcher import Dispatcher
-from ..errors import ConnectError, ConnectionLostError, EdgeventError, NetworkError, UsageError
+from ..errors import (
+    CertificateError,
+    ConnectError,
+    ConnectionLostError,
+    EdgeventError,
+    NetworkError,
+    UsageError,
+)
 from ..message import Message
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.native import get_ident
 from ..runtime.turns import wait as wait_turns
 from ..runtime.waits import Waiters
-from ..transport.base import DescriptorTransport, StreamTransport
+from ..tls import TlsMode, TlsOptions, options_for
+from ..transport.base import StreamTransport
 from ..transport.dial import dial
+from ..transport.fifo import Access
 from .flow import END
 from .message import MessageConnection, fallback_dispatcher
 
@@ -52,6 +61,8 @@ class Client(MessageConnection):
         connect_timeout: The limit of a dial, in seconds.
         wait: Whether it waits, within that limit, until the service is up, and dials anew at the
             next request after a loss.
+        tls: What is asked of TLS; by default all its checks, for an address of TLS.
+        access: ``"read"`` opens one FIFO for reading; by default it is written to.
         close_timeout: How long :meth:`close` waits until what was sent has left, in seconds.
 
     Raises:
@@ -62,6 +73,7 @@ class Client(MessageConnection):
     """
 
     __slots__ = (
+        "_access",
         "_arriving",
         "_dialling",
         "_dials_anew",
@@ -69,6 +81,7 @@ class Client(MessageConnection):
         "_handled_end",
         "_runner",
         "_target",
+        "_tls",
         "close_timeout",
         "connect_timeout",
     )
@@ -81,10 +94,14 @@ class Client(MessageConnection):
         connect_timeout: float = limits.CONNECT_TIMEOUT,
         wait: bool = False,
         close_timeout: float = limits.CLOSE_TIMEOUT,
+        tls: TlsOptions | TlsMode | None = None,
+        access: Access | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
         self._target = Address.parse(address)
+        self._tls = options_for(self._target, tls)
+        self._access = access
         self._dials_anew = wait
         self._dialling: Waiters | None = None  # those who wait for the greenlet that dials
         self._done = False
@@ -164,24 +181,7 @@ class Client(MessageConnection):
             super().close()
             return
         turns.check()
-        try:
-            self._wait_until_sent()
-        finally:
-            self.cut()
-
-    def _wait_until_sent(self) -> None:
-        outbox = self._outbox
-        if outbox is None or self._error is not None or not self._sends_still():
-            return
-        pending = outbox.size
-        end = self._use_clock.now() + self.close_timeout
-        while outbox.size:
-            left = end - self._use_clock.now()
-            if left <= 0.0 or not outbox.wait(left):
-                logger.warning("%s: %d bytes were not sent in time", self.name, outbox.size)
-                return
-        if outbox.error is not None:
-            logger.warning("%s: up to %d bytes were not sent: %s", self.name, pending, outbox.error)
+        self.close_within(self.close_timeout)
 
     # --- dialling ---------------------------------------------------------------------------------
 
@@ -200,7 +200,12 @@ class Client(MessageConnection):
         while True:
             left = end - self._use_clock.now()
             try:
-                return dial(self._target, max(left, 0.0), clock=self._use_clock)
+                left = max(left, 0.0)
+                return dial(
+                    self._target, left, clock=self._use_clock, tls=self._tls, access=self._access
+                )
+            except CertificateError:
+                raise  # a later attempt would meet the same one
             except ConnectError:
                 pause = _DIAL_PAUSES[min(attempt, len(_DIAL_PAUSES) - 1)]
                 attempt += 1
@@ -245,10 +250,11 @@ class Client(MessageConnection):
     def _has_gone(self) -> bool:
         """Asks the kernel about the peer: a program may not have let the hub run for long."""
         transport = self._transport
-        if self._is_lost() or not isinstance(transport, DescriptorTransport):
+        descriptor: int = getattr(transport, "fileno", lambda: -1)()
+        if self._is_lost() or descriptor < 0:
             return False
         poller = _poll()
-        poller.register(transport.fileno(), select.POLLRDHUP)  # errors and hang-ups come unasked
+        poller.register(descriptor, select.POLLRDHUP)  # errors and hang-ups come unasked
         return bool(poller.poll(0))
 
     def _read_rest(self) -> None:

@@ -24,9 +24,11 @@ from ..errors import (
 from ..runtime.clock import Alarm
 from ..runtime.outbox import Outbox
 from ..runtime.waits import Waiters
+from ..tls import TlsMode, TlsOptions, options_for
 from ..transport.base import StreamTransport
 from ..transport.dial import dial
-from ..transport.resolve import unix_sockaddr
+from ..transport.fifo import Access
+from ..transport.resolve import STREAM_SCHEMES, unix_sockaddr
 from .flow import EMPTY, START
 from .message import MessageConnection
 from .report import Report
@@ -45,6 +47,7 @@ class DialledConnection(MessageConnection):
     """A message stream over a transport that comes and goes; see ``PermanentConnection``."""
 
     __slots__ = (
+        "_access",
         "_alarm_to_dial",
         "_backoff",
         "_beginner",
@@ -53,6 +56,7 @@ class DialledConnection(MessageConnection):
         "_dialler",
         "_report",
         "_target",
+        "_tls",
         "_up",
         "_up_since",
         "attempts",
@@ -66,10 +70,16 @@ class DialledConnection(MessageConnection):
         *,
         pauses: str | Sequence[float] | Backoff | None = None,
         connect_timeout: float = limits.CONNECT_TIMEOUT,
+        tls: TlsOptions | TlsMode | None = None,
+        access: Access | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(None, dispatcher, **settings)
         self._target = _check_address(Address.parse(address))
+        self._tls = options_for(self._target, tls)
+        self._access = access
+        if self._tls is not None:
+            self._tls.context(server_side=False)  # files that cannot be used are told here
         self._backoff = pauses if isinstance(pauses, Backoff) else Backoff(pauses)
         self.connect_timeout = connect_timeout
         self.attempts = 0
@@ -204,7 +214,13 @@ class DialledConnection(MessageConnection):
     def _try_to_dial(self) -> StreamTransport | ConnectError | None:
         self._dialler = getcurrent()
         try:
-            return dial(self._target, self.connect_timeout, clock=self._use_clock)
+            return dial(
+                self._target,
+                self.connect_timeout,
+                clock=self._use_clock,
+                tls=self._tls,
+                access=self._access,
+            )
         except _Aborted:
             return None
         except EdgeventError as error:
@@ -297,6 +313,7 @@ def _check_address(address: Address) -> Address:
     """Refuses what no attempt could ever reach, before the first one."""
     if address.is_unix:
         unix_sockaddr(address)
-    elif address.scheme != "tcp":
-        raise AddressError(f"{str(address)!r}: an address of scheme tcp or unix was expected")
+    elif address.scheme not in (*STREAM_SCHEMES, "fifo"):
+        expected = ", ".join((*STREAM_SCHEMES, "fifo"))
+        raise AddressError(f"{str(address)!r}: an address of scheme {expected} was expected")
     return address

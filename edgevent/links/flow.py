@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from greenlet import greenlet
 
@@ -25,9 +25,15 @@ from ..limits import READ_BYTES
 from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from ..runtime.inbox import Inbox
 from ..runtime.outbox import Outbox, WhenFull
+from ..runtime.record_outbox import RecordOutbox
 from ..runtime.turns import IDLE, Turns
+from ..tls import TlsMode, TlsOptions
+from ..tls_session import TlsSession
 from ..transport.base import Credentials, StreamTransport
 from ..transport.dial import dial
+from ..transport.fifo import Access
+from ..transport.record import RecordTransport
+from ..transport.secure import TlsTransport
 
 logger = logging.getLogger("edgevent")
 
@@ -69,6 +75,8 @@ class Flow(Connection):
         address: str | Address | StreamTransport | None,
         *,
         connect_timeout: float = limits.CONNECT_TIMEOUT,
+        tls: TlsOptions | TlsMode | None = None,
+        access: Access | None = None,
         clock: Clock = SYSTEM_CLOCK,
         name: str = "",
         priority: int = limits.DEFAULT_PRIORITY,
@@ -92,15 +100,23 @@ class Flow(Connection):
         self._server: Any = None
         self._introduction: Alarm | bool | None = True  # True: the first unit has come
         if isinstance(address, (str, Address)):
-            self.open(dial(Address.parse(address), connect_timeout, clock=clock))
+            target = Address.parse(address)
+            self.open(dial(target, connect_timeout, clock=clock, tls=tls, access=access))
         elif address is not None:
             self.open(address)
+
+    ends_with_newline = False
+    """Whether a unit is written with a newline behind it, which a record does not need."""
 
     # --- for the layers above ---------------------------------------------------------------------
 
     def make_framer(self) -> Framer:
         """Returns the framer that cuts this layer's units."""
         raise NotImplementedError
+
+    def make_record_framer(self) -> Framer:
+        """Returns the framer for a transport that keeps the boundaries of units."""
+        return self.make_framer()
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Called in the hub with what has come; returns what goes into the inbox."""
@@ -116,12 +132,18 @@ class Flow(Connection):
     def open(self, transport: StreamTransport) -> None:
         """Takes a connected transport; what it brings is read once somebody asks for it."""
         self._transport = transport
-        self._framer = self.make_framer()
         self._eof = False
         self._error = None
-        self._outbox = Outbox(
-            transport, self._turns, self._sending_broke, self._emptied, clock=self._use_clock
-        )
+        arguments = (transport, self._turns, self._sending_broke, self._emptied)
+        if transport.keeps_records:
+            self._framer = self.make_record_framer()
+            pack = cast(RecordTransport, transport).pack
+            self._outbox = RecordOutbox(
+                *arguments, clock=self._use_clock, pack=pack, drops_newline=self.ends_with_newline
+            )
+        else:
+            self._framer = self.make_framer()
+            self._outbox = Outbox(*arguments, clock=self._use_clock)
 
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator."""
@@ -172,9 +194,19 @@ class Flow(Connection):
         return None if self._transport is None else self._transport.credentials
 
     @property
+    def tls(self) -> TlsSession | None:
+        """What is known of TLS, the other side's certificate among it; ``None`` without TLS."""
+        transport = self._transport
+        return transport.session if isinstance(transport, TlsTransport) else None
+
+    @property
     def authenticated(self) -> bool:
-        """Whether the other side has proved who it is: on a Unix socket the kernel has."""
-        return self.credentials is not None
+        """Whether the other side has proved who it is.
+
+        On a Unix socket the kernel has; with mutual TLS the client's certificate has.
+        """
+        session = self.tls
+        return self.credentials is not None or (session is not None and session.is_mutual)
 
     @property
     def is_connected(self) -> bool:
@@ -226,7 +258,7 @@ class Flow(Connection):
             except BlockingIOError:
                 return
             except OSError as error:
-                self.ended(connection_lost(transport.peer, "receiving from", error))
+                self._receiving_broke(connection_lost(transport.peer, "receiving from", error))
                 return
             if not data:
                 self.ended(None)
@@ -308,6 +340,17 @@ class Flow(Connection):
         # the read side. If it has come already, it has waited for what was to be sent.
         self._catch_up()
 
+    def _receiving_broke(self, error: ConnectionLostError) -> None:
+        transport = self._transport
+        if transport is not None and transport.is_datagram:
+            self.undeliverable(error)
+        else:
+            self.ended(error)
+
+    def undeliverable(self, error: ConnectionLostError) -> None:
+        """Called in the hub when a datagram could not be delivered; the next one may be."""
+        logger.info("%s: %s", self.name, error)
+
     def _emptied(self) -> None:
         if self._closed:
             self._shut()
@@ -350,11 +393,33 @@ class Flow(Connection):
             self._introduced()
         if self._receiver is not None:
             self._turns.loop.run_callback(self._hand_over)
-        if self._error is None and self._outbox is not None and self._sends_still():
-            self._outbox.seal()
+        if self._error is None and self._outbox is not None and not self._outbox.seal():
             return False  # what was sent before the close leaves first; see _emptied
         self._shut()
         return False  # _shut has done the rest
+
+    def close_within(self, timeout: float) -> None:
+        """Closes, and waits until what was sent has left; cuts when ``timeout`` seconds are over.
+
+        Blocks the calling greenlet. What was not sent is told in the log.
+        """
+        outbox, clock = self._outbox, self._use_clock
+        pending = 0 if outbox is None else outbox.size
+        end = clock.now() + timeout
+        try:
+            Connection.close(self)
+            while self._transport is not None and outbox is not None:
+                left = end - clock.now()
+                if left <= 0.0 or not outbox.wait(left):
+                    text = "%s: %d bytes were not sent within %g s"
+                    logger.warning(text, self.name, outbox.size, timeout)
+                    return
+        finally:
+            self.cut()
+        lost = None if outbox is None else outbox.error
+        if pending and isinstance(lost, ConnectionLostError) and self._error is None:
+            text = "%s: up to %d bytes were not sent: %s"
+            logger.warning(text, self.name, pending, lost)
 
     def cut(self) -> None:
         """Closes at once; what has not left is lost."""

@@ -20,7 +20,7 @@ from ..errors import (
     QueueFullError,
     RequestTimeout,
 )
-from ..framing import Framer, TextFramer
+from ..framing import Framer, RecordFramer, TextFramer
 from ..message import Message, parse_text
 from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
@@ -350,6 +350,12 @@ class MessageConnection(BaseStream[Message]):
         """Messages are lines."""
         return TextFramer(self.max_line_bytes)
 
+    ends_with_newline = True
+
+    def make_record_framer(self) -> Framer:
+        """Each record is a message."""
+        return RecordFramer(self.max_line_bytes, as_text=True)
+
     def take_units(self, units: list[Any]) -> list[Any]:
         """Gives answers to the requests that wait for them, at once."""
         table = self._requests
@@ -427,6 +433,12 @@ class MessageConnection(BaseStream[Message]):
             answer_failure(message, self, error, identifier)
         except NetworkError as lost:
             logger.debug("%s: the answer could not be sent: %s", self.name, lost)
+
+    def undeliverable(self, error: ConnectionLostError) -> None:
+        """Ends the open requests: nobody is there who could answer them."""
+        super().undeliverable(error)
+        if self._requests is not None:
+            self._requests.fail(error)
 
     def ended(self, error: NetworkError | None) -> None:
         """Ends the open requests too: nothing can answer them any more."""

@@ -42,6 +42,8 @@ class PermanentConnection(DialledConnection):
         connect_timeout: The limit of one attempt, in seconds.
         wait_ready: Whether what was kept leaves only after READY came (or :meth:`set_ready` was
             called), as services need that register first.
+        tls: What is asked of TLS; by default all its checks, for an address of TLS.
+        access: ``"read"`` opens one FIFO for reading; by default it is written to.
         max_kept: The most messages, and
         max_kept_bytes: the most bytes, that are kept while the link is down.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import gevent
 from greenlet import getcurrent
 
@@ -12,9 +10,9 @@ from ..address import Address
 from ..errors import LineTooLongError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.closing import Closing
+from ..tls import TlsMode, TlsOptions
+from ..transport.fifo import Access
 from .raw import StreamConnection
-
-logger = logging.getLogger("edgevent")
 
 
 class Stream(Closing):
@@ -109,16 +107,11 @@ class Stream(Closing):
 
     def close(self) -> None:
         """Closes, after what was written has left or the peer was given 5 s for it. Idempotent."""
-        connection, outbox = self._connection, self._connection.outbox
-        connection.close()
-        if connection._turns.forked:
-            return
-        end = connection._clock.now() + limits.CLOSE_TIMEOUT
-        while outbox.size and getcurrent() is not gevent.get_hub():
-            left = end - connection._clock.now()
-            if left <= 0.0 or not outbox.wait(left):
-                logger.warning("%s: %d bytes were not sent", connection.name, outbox.size)
-                connection.cut()
+        connection = self._connection
+        if connection._turns.forked or getcurrent() is gevent.get_hub():
+            connection.close()
+        else:
+            connection.close_within(limits.CLOSE_TIMEOUT)
 
 
 def connect(
@@ -126,6 +119,8 @@ def connect(
     *,
     connect_timeout: float = limits.CONNECT_TIMEOUT,
     max_line_bytes: int = limits.MAX_LINE_BYTES,
+    tls: TlsOptions | TlsMode | None = None,
+    access: Access | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Stream:
     """Connects, and returns a plain blocking stream.
@@ -133,5 +128,7 @@ def connect(
     Raises:
         ConnectError: Nobody took the connection within ``connect_timeout`` seconds.
     """
-    connection = StreamConnection(address, connect_timeout=connect_timeout, clock=clock)
+    connection = StreamConnection(
+        address, connect_timeout=connect_timeout, tls=tls, access=access, clock=clock
+    )
     return Stream(connection, max_line_bytes)

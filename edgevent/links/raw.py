@@ -7,7 +7,7 @@ from typing import Any
 from .. import limits
 from ..address import Address
 from ..errors import NetworkError
-from ..framing import Framer, LineFramer, RawFramer
+from ..framing import Framer, LineFramer, RawFramer, RecordFramer
 from ..transport.base import StreamTransport
 from .stream import BaseStream
 
@@ -58,6 +58,12 @@ class LineConnection(BaseStream[bytes]):
     def make_framer(self) -> Framer:
         """Lines end with a newline."""
         return LineFramer(self.max_line_bytes)
+
+    ends_with_newline = True
+
+    def make_record_framer(self) -> Framer:
+        """Each record is a line."""
+        return RecordFramer(self.max_line_bytes)
 
     def process_unit(self, unit: Any) -> None:
         """Calls :meth:`process_line`."""

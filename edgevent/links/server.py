@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import errno
-import grp
 import logging
 import os
-import pwd
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from .. import limits
 from ..address import Address
 from ..connection import FAILURES, Connection, Owner
 from ..dispatcher import Dispatcher
-from ..errors import ListenError, UsageError
+from ..errors import HandshakeError, UsageError
 from ..runtime.clock import Alarm
 from ..runtime.turns import IDLE, Turns
+from ..tls import TlsMode, TlsOptions, options_for
+from ..tls_session import TlsSession
+from ..transport.base import StreamTransport
+from ..transport.fifo_listen import FifoListener, FifoSession
 from ..transport.listen import Listener, listen
+from ..transport.secure import TlsTransport, with_tls
 from ..transport.stream import SocketTransport
+from .admission import Admission
 from .flow import START
-from .message import MessageConnection
-from .raw import StreamConnection, check_line_bytes
+from .greeting import Greeting
+from .handler import Handler, check_handler, make_connection
+from .raw import check_line_bytes
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
-
-Handler = Dispatcher | Callable[[Any], object] | type[BaseStream[Any]] | None
-"""What a server does with a peer: a dispatcher for its messages, a function of the connection that
-has a greenlet of its own, or a class of connections."""
 
 # man 2 accept: that one peer is gone, and is in the queue no more. After any other error (want of
 # descriptors or memory, as a rule) the peers wait in the queue: trying again at once would only
@@ -57,7 +58,8 @@ class Server(Connection):
 
     Args:
         address: Where; a name with several addresses listens on all of them, port 0 on a free port.
-        handler: See :data:`Handler`; by default the communicator's dispatcher.
+        handler: A dispatcher for its messages, a function of the connection that has a greenlet of
+            its own, or a class of connections; by default the communicator's dispatcher.
         dispatcher: The table for a handler that is a class of message connections, or a function
             that hands messages on with ``connection.dispatch``; by default the communicator's.
         allow_remote: Whether addresses that are neither loopback nor private may be listened to.
@@ -66,14 +68,16 @@ class Server(Connection):
         keep_running: Whether ``run`` goes on while the server or one of its peers is there.
         allow_users: Names or numbers of the users that may connect to a Unix socket.
         allow_groups: Names or numbers of groups whose members may, too.
-        mode: The mode of a Unix socket's file, 0600 by default.
-        group: The group of a Unix socket's file; makes the default mode 0660.
+        mode: The mode of a Unix socket's file or a FIFO, 0600 by default.
+        group: The group of a Unix socket's file or a FIFO; makes the default mode 0660.
         max_connections: The most peers at a time; others wait in the queue, until one leaves.
         must_introduce: Whether a peer that has not sent a complete line in time is closed although
             it has sent nothing at all; one that has begun a line always is.
         introduction_timeout: That time in seconds.
         max_line_bytes: The longest line of a peer.
         peer_priority: The priority of the peers' connections, where it is not their class's.
+        tls: What is asked of TLS: this side's certificate and key at least; needed for an address
+            of TLS.
 
     A class of connections is called with the transport and with ``max_line_bytes``,
     ``allow_control``, ``dispatcher`` and ``keep_running`` as far as its layer has them; its own
@@ -89,16 +93,17 @@ class Server(Connection):
     """
 
     __slots__ = (
-        "_allow_groups",
-        "_allow_users",
+        "_admission",
         "_dispatcher",
         "_full",
+        "_greetings",
         "_handler",
         "_listeners",
         "_max_line_bytes",
         "_pause",
         "_peers",
         "_said",
+        "_tls",
         "_turns",
         "_waits",
         "address",
@@ -131,10 +136,14 @@ class Server(Connection):
         introduction_timeout: float = limits.INTRODUCTION_TIMEOUT,
         max_line_bytes: int = limits.MAX_LINE_BYTES,
         peer_priority: int | None = None,
+        tls: TlsOptions | TlsMode | None = None,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self.address = Address.parse(address)
-        self._handler = _check_handler(handler)
+        self._tls = options_for(self.address, tls)
+        if self._tls is not None:
+            self._tls.context(server_side=True)  # files that cannot be used are told here
+        self._handler = check_handler(handler)
         if isinstance(handler, Dispatcher):
             if dispatcher is not None:
                 raise UsageError("a server has one dispatcher: as its handler, or as dispatcher=")
@@ -144,8 +153,9 @@ class Server(Connection):
         self.allow_control = allow_control
         if not self.address.is_unix and not (allow_users is None and allow_groups is None):
             raise UsageError(f"{self.address}: users and groups are known of Unix sockets only")
-        self._allow_users = None if allow_users is None else _numbers(allow_users, _user)
-        self._allow_groups = None if allow_groups is None else _numbers(allow_groups, _group)
+        self._admission = None
+        if not (allow_users is None and allow_groups is None):
+            self._admission = Admission(allow_users or (), allow_groups or ())
         self.max_connections = max_connections
         self.must_introduce = must_introduce
         self.introduction_timeout = introduction_timeout
@@ -153,12 +163,17 @@ class Server(Connection):
         self.peer_priority = peer_priority
         self.counts: Counter[str] = Counter()
         self._peers: set[BaseStream[Any]] = set()
+        self._greetings: set[Greeting] = set()
         self._pause: Alarm | None = None
         self._waits = 0
         self._full = False
         self._said: dict[str, float] = {}
-        self._listeners: list[Listener] = listen(
-            self.address, backlog=backlog, allow_remote=allow_remote, mode=mode, group=group
+        self._listeners: Sequence[Listener | FifoListener] = listen(
+            self.address,
+            backlog=backlog,
+            allow_remote=allow_remote or self._tls is not None,
+            mode=mode,
+            group=group,
         )
 
     # --- what users see ---------------------------------------------------------------------------
@@ -166,7 +181,8 @@ class Server(Connection):
     @property
     def addresses(self) -> list[str]:
         """The addresses that are listened to, with the ports that were chosen."""
-        return [listener.local for listener in self._listeners]
+        found = [listener.local for listener in self._listeners]
+        return found if self._tls is None else [with_tls(address) for address in found]
 
     @property
     def port(self) -> int:
@@ -180,6 +196,14 @@ class Server(Connection):
 
     def _owning_turns(self) -> Turns:
         return self._turns
+
+    def reload(self) -> bool:
+        """Reads the files of certificates again; connections that stand are not touched.
+
+        Returns:
+            Whether they can be used. If not, that is logged, and what was in use stays.
+        """
+        return self._tls is None or self._tls.reload()
 
     def process_accept(self, connection: Any) -> None:
         """Called in a turn with each new connection, before it is added."""
@@ -235,13 +259,13 @@ class Server(Connection):
         """Accepts those who wait; returns whether the listeners are to be watched again."""
         return all(self._accept_from(listener) for listener in self._listeners)
 
-    def _accept_from(self, listener: Listener) -> bool:
+    def _accept_from(self, listener: Listener | FifoListener) -> bool:
         lost = ""
         last, held_back = -1, _held_back()
         for _ in range(limits.ACCEPTS_PER_TURN):
             if self._pause is not None or not self._is_listening():
                 return False  # a hook may have closed this server
-            if len(self._peers) >= self.max_connections:
+            if len(self._peers) + len(self._greetings) >= self.max_connections:
                 self._full = True  # goes on when a peer leaves
                 self._say("full", f"{self.max_connections} peers are the most, others wait")
                 return False
@@ -286,17 +310,65 @@ class Server(Connection):
         """Logs a condition that may last, once a minute."""
         assert self._communicator is not None
         now = self._communicator.clock.now()
+        if len(self._said) >= limits.LOGGED_PEERS:
+            kept = {key: at for key, at in self._said.items() if now - at < limits.LOG_INTERVAL}
+            self._said = kept if len(kept) < limits.LOGGED_PEERS else {what: now}
         if now - self._said.get(what, -limits.LOG_INTERVAL) >= limits.LOG_INTERVAL:
             self._said[what] = now
             logger.warning("%s: %s", self.name, text)
 
-    def _take(self, transport: SocketTransport) -> None:
-        if not self._admits(transport):
+    def _take(self, transport: SocketTransport | FifoSession) -> None:
+        if self._admission is not None and not self._admission.admits(transport):
+            self.counts["refused"] += 1
+            found = transport.credentials
+            self._say("refused", f"refused {transport.peer}: {found} is not allowed")
             transport.close()
             return
         self.counts["accepted"] += 1
+        if self._tls is None:
+            self._welcome(transport)
+        else:
+            self._greet(transport, self._tls)
+
+    def _greet(self, transport: StreamTransport, options: TlsOptions) -> None:
+        """The peer has a connection once it has shaken hands."""
+        assert self._communicator is not None
+        session = TlsSession(options, with_tls(transport.peer), server_side=True)
+        greeting = Greeting(
+            TlsTransport(transport, session),
+            self._turns,
+            self._communicator.clock,
+            options.handshake_timeout,
+            self.name,
+            self.priority,
+            self._greeted,
+        )
+        self._greetings.add(greeting)
+
+    def _greeted(self, greeting: Greeting, error: HandshakeError | None) -> None:
+        self._greetings.discard(greeting)
+        if error is not None:
+            self.counts["lost"] += 1
+            host = greeting.transport.peer.rpartition(":")[0]
+            self._say(f"greeting {host}", f"no TLS with {error}")
+            self._has_room()
+            return
+        transport = greeting.hand_over()
+        if self._communicator is None:
+            transport.close()
+        else:
+            self._welcome(transport)
+
+    def _welcome(self, transport: StreamTransport) -> None:
         try:
-            connection = self._connect(transport)
+            connection = make_connection(
+                self._handler,
+                transport,
+                self._dispatcher,
+                max_line_bytes=self._max_line_bytes,
+                allow_control=self.allow_control,
+                keep_running=self.keep_running,
+            )
         except FAILURES as error:
             transport.close()
             self.handler_failed(error, "making a connection")
@@ -326,53 +398,19 @@ class Server(Connection):
         if self.must_introduce and connection._introduction is None and not connection.is_closed:
             connection.expect_introduction(self.introduction_timeout)
 
-    def _connect(self, transport: SocketTransport) -> BaseStream[Any]:
-        handler = self._handler
-        if isinstance(handler, type):
-            settings: dict[str, Any] = {"keep_running": self.keep_running}
-            if issubclass(handler, MessageConnection):
-                settings["allow_control"] = self.allow_control
-                if self._dispatcher is not None:
-                    settings["dispatcher"] = self._dispatcher
-            if not issubclass(handler, StreamConnection):
-                settings["max_line_bytes"] = self._max_line_bytes
-            make: type[Any] = handler
-            found: BaseStream[Any] = make(transport, **settings)
-            return found
-        connection = MessageConnection(
-            transport,
-            self._dispatcher,
-            max_line_bytes=self._max_line_bytes,
-            allow_control=self.allow_control,
-            keep_running=self.keep_running,
-        )
-        if handler is not None and not isinstance(handler, Dispatcher):
-            connection._conversation = handler
-        return connection
-
-    def _admits(self, transport: SocketTransport) -> bool:
-        if self._allow_users is None and self._allow_groups is None:
-            return True
-        found, groups = transport.credentials, transport.groups
-        if found is not None and (
-            (self._allow_users is not None and found.uid in self._allow_users)
-            or (self._allow_groups is not None and not self._allow_groups.isdisjoint(groups))
-        ):
-            return True
-        self.counts["refused"] += 1
-        self._say("refused", f"refused {transport.peer}: {found} is not allowed")
-        return False
-
     def peer_ended(self, connection: BaseStream[Any]) -> None:
         """Called by a peer's connection when it has given everything back."""
         if connection in self._peers:
             self._peers.discard(connection)
             if connection._error is not None:
                 self.counts["lost"] += 1
-            if self._full and len(self._peers) < self.max_connections:
-                self._full = False
-                if self._pause is None:
-                    self._go_on()
+            self._has_room()
+
+    def _has_room(self) -> None:
+        if self._full and len(self._peers) + len(self._greetings) < self.max_connections:
+            self._full = False
+            if self._pause is None:
+                self._go_on()
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -388,23 +426,10 @@ class Server(Connection):
         for listener in self._listeners:
             listener.close()
         self._listeners = []
+        for greeting in tuple(self._greetings):
+            greeting.close()
+        self._greetings.clear()
         return True
-
-
-def _check_handler(handler: Any) -> Handler:
-    if handler is None or isinstance(handler, Dispatcher):
-        found: Handler = handler
-        return found
-    if isinstance(handler, type):
-        if issubclass(handler, BaseStream):
-            return handler
-    elif callable(handler):
-        function: Handler = handler
-        return function
-    raise UsageError(
-        f"{handler!r} is no handler: a Dispatcher, a function or a class of connections was"
-        " expected"
-    )
 
 
 def _held_back() -> int:
@@ -413,26 +438,8 @@ def _held_back() -> int:
     return soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
 
 
-def _has_descriptor(listener: Listener, held_back: int) -> bool:
+def _has_descriptor(listener: Listener | FifoListener, held_back: int) -> bool:
     """Whether the next descriptor is none of those that are held back."""
     descriptor = os.dup(listener.fileno())  # the lowest free one, as accept would give
     os.close(descriptor)
     return descriptor < held_back
-
-
-def _numbers(names: Iterable[str | int], find: Callable[[str], int]) -> frozenset[int]:
-    return frozenset(name if isinstance(name, int) else find(name) for name in names)
-
-
-def _user(name: str) -> int:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise ListenError(f"there is no user {name!r}") from None
-
-
-def _group(name: str) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ListenError(f"there is no group {name!r}") from None

@@ -256,9 +256,24 @@ class Outbox:
             self._head = None
             if self._watching:
                 self._progress = self.clock.now()
+        self._all_left()
+
+    def _all_left(self) -> None:
         self._sent_at = monotonic()
-        if self._watching:
+        if self._sealed and not self._finish():
+            self._watch()
+        elif self._watching:
             self._unwatch()
+
+    def _finish(self) -> bool:
+        """Lets the transport mark the end; returns whether that is done."""
+        try:
+            self._transport.finish()
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # the peer has gone, and sees no end any more; all was sent before that
+        return True
 
     def _watch(self) -> None:
         if not self._watching:
@@ -317,12 +332,22 @@ class Outbox:
             self.close(error)
             self._on_broken(error)
 
-    def seal(self) -> None:
-        """Takes nothing more, and wakes those who wait; what is in it still leaves."""
+    def seal(self) -> bool:
+        """Takes nothing more, and wakes those who wait; what is in it still leaves, and the end.
+
+        Returns:
+            Whether that has happened already. If not, ``on_empty`` or ``on_broken`` is called.
+        """
+        self.flush()
         if self.error is None:
             self.error = self._closed_error()
             self._sealed = True
             self._wake()
+            if not self.size and self._finish():
+                self._sealed = False
+            else:
+                self._watch()
+        return not self._sealed
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"the connection to {self._transport.peer} is closed")

@@ -19,12 +19,16 @@ WRITE = 2
 class Watched(Protocol):
     """What an outbox asks of a transport."""
 
-    transmit: Callable[[bytes | memoryview], int]
-    """Takes bytes, returns how many; raises ``BlockingIOError`` or another ``OSError``."""
+    @property
+    def transmit(self) -> Callable[[bytes | memoryview], int]:
+        """Takes bytes, returns how many; raises ``BlockingIOError`` or another ``OSError``."""
 
     @property
     def peer(self) -> str:
         """The other side, as text for log lines."""
+
+    def finish(self) -> None:
+        """Marks the end of what was sent; raises ``BlockingIOError`` or another ``OSError``."""
 
     def watch_write(self, callback: Callable[[], object]) -> None:
         """Calls back in the hub, again and again, while more can be written."""

@@ -102,16 +102,42 @@ def push(transport: StreamTransport, data: bytes) -> None:
                 transport.unwatch_write()
 
 
-def fill(transport: StreamTransport) -> bytes:
-    """Transmits until the transport takes no more; returns what it took."""
+def fill(transport: StreamTransport) -> tuple[bytes, bytes]:
+    """Transmits until the transport takes no more.
+
+    Returns:
+        What it took, and what it refused: that is to be offered again before anything else.
+    """
     chunk = random.Random(1).randbytes(65536)
     taken = bytearray()
+    left = b""
     while len(taken) < _MOST_BYTES:
+        left = left or chunk
         try:
-            taken += chunk[: transport.transmit(chunk)]
+            size = transport.transmit(left)
         except BlockingIOError:
-            return bytes(taken)
+            return bytes(taken), left
+        taken += left[:size]
+        left = left[size:]
     raise AssertionError(f"{len(taken)} bytes were taken and nobody read")
+
+
+def end(transport: StreamTransport) -> None:
+    """Closes in good order: the other side sees the end, and not that the stream was cut off."""
+    writable = Event()
+    while True:
+        try:
+            transport.finish()
+        except BlockingIOError:
+            writable.clear()
+            transport.watch_write(writable.set)
+            try:
+                assert writable.wait(PATIENCE), "no room for the mark of the end"
+            finally:
+                transport.unwatch_write()
+        else:
+            break
+    transport.close()
 
 
 @contextmanager
@@ -203,7 +229,7 @@ def both_directions_go_at_once(make: MakePair) -> None:
 def a_full_transport_says_so_and_when_there_is_room(make: MakePair) -> None:
     """``BlockingIOError`` while nobody reads; the write watcher calls once somebody has."""
     with _pair(make) as (a, b):
-        taken = fill(a)
+        taken, refused = fill(a)
         room = Event()
         a.watch_write(room.set)
         settle()
@@ -211,8 +237,8 @@ def a_full_transport_says_so_and_when_there_is_room(make: MakePair) -> None:
         pull = Pull(b)
         assert room.wait(PATIENCE)
         a.unwatch_write()
-        push(a, b"last")
-        pull.wait_for(taken + b"last")
+        push(a, refused + b"last")
+        pull.wait_for(taken + refused + b"last")
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -229,7 +255,7 @@ def half_close_leaves_the_other_direction(make: MakePair) -> None:
         push(b, b"answer")
         pull_a.wait_for(b"answer")
         assert _error_of(a.transmit, b"more") not in (None, BlockingIOError)
-        b.close()
+        end(b)
         pull_a.wait_for_end()
         assert (bytes(pull_a.data), pull_a.error) == (b"answer", None)
 
@@ -238,7 +264,7 @@ def the_end_is_seen_once(make: MakePair) -> None:
     """An unwatched end calls nobody again; and it stays the end, whoever asks."""
     with _pair(make) as (a, b):
         pull = Pull(b)
-        a.close()
+        end(a)
         pull.wait_for_end()
         settle()
         assert pull.ends == 1
@@ -246,13 +272,21 @@ def the_end_is_seen_once(make: MakePair) -> None:
 
 
 def what_was_sent_before_a_close_arrives(make: MakePair) -> None:
-    """Close drops nothing that ``transmit`` has taken."""
+    """Close drops nothing that ``transmit`` has taken, whether anybody reads yet or not."""
+    data = random.Random(4).randbytes(50_000)  # for which every transport has room
     with _pair(make) as (a, b):
-        taken = fill(a)
-        a.close()
+        push(a, data)
+        end(a)
         pull = Pull(b)
         pull.wait_for_end()
-        assert (pull.data == taken, pull.error) == (True, None)
+        assert (pull.data == data, pull.error) == (True, None)
+    with _pair(make) as (a, b):
+        taken, refused = fill(a)
+        pull = Pull(b)
+        push(a, refused)
+        end(a)
+        pull.wait_for_end()
+        assert (pull.data == taken + refused, pull.error) == (True, None)
 
 
 def a_close_ends_the_wait_of_the_other_side(make: MakePair) -> None:
@@ -260,7 +294,7 @@ def a_close_ends_the_wait_of_the_other_side(make: MakePair) -> None:
     with _pair(make) as (a, b):
         pull = Pull(b)
         settle()
-        a.close()
+        end(a)
         pull.wait_for_end()
         assert (pull.ends, pull.error) == (1, None)
     with _pair(make) as (a, b):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from ..limits import INBOX_HARD_BYTES, READ_BYTES
 from ..runtime.guards import REGISTRY
 from ..runtime.watchers import READ, WRITE, io_watcher
 
@@ -21,16 +22,29 @@ class Credentials(NamedTuple):
 class StreamTransport(Protocol):
     """A stream of bytes, non-blocking.
 
-    ``receive`` and ``transmit`` are plain attributes, so that a bound method of the socket can
-    stand there: they are called for every message.
+    ``receive`` and ``transmit`` may be methods, or attributes in which a bound method of the socket
+    stands: they are called for every message.
     """
 
-    receive: Callable[[int], bytes]
-    """Takes the most bytes to read; returns what is there, ``b""`` at the end of the stream;
-    raises ``BlockingIOError`` when nothing is there, or another ``OSError``."""
+    @property
+    def receive(self) -> Callable[[int], bytes]:
+        """Takes the most bytes to read; returns what is there, ``b""`` at the end of the stream;
+        raises ``BlockingIOError`` when nothing is there, or another ``OSError``."""
 
-    transmit: Callable[[bytes | memoryview], int]
-    """Takes bytes; returns how many were taken; raises ``BlockingIOError`` or ``OSError``."""
+    @property
+    def transmit(self) -> Callable[[bytes | memoryview], int]:
+        """Takes bytes; returns how many were taken; raises ``BlockingIOError`` or ``OSError``.
+
+        What was refused with ``BlockingIOError`` is to be offered again before anything else: it
+        may have been encrypted already."""
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether it keeps the boundaries of what is sent; see :mod:`edgevent.transport.record`."""
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether what is sent may be lost, and an error is that of one record, not an end."""
 
     @property
     def peer(self) -> str:
@@ -60,6 +74,11 @@ class StreamTransport(Protocol):
     def unwatch_write(self) -> None:
         """Ends it."""
 
+    def finish(self) -> None:
+        """Marks the end of what was sent, where the protocol of the transport has a mark for it;
+        raises ``BlockingIOError`` while there is no room for that. An orderly :meth:`close`
+        follows it; without it the other side may see a stream that was cut off."""
+
     def shutdown_write(self) -> None:
         """Lets the other side see the end of the stream; this side can still receive."""
 
@@ -75,6 +94,9 @@ class DescriptorTransport:
     """
 
     __slots__ = ("_descriptor", "_reader", "_writer")
+
+    keeps_records = False
+    is_datagram = False
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -108,6 +130,9 @@ class DescriptorTransport:
         if self._writer is not None:
             self._writer.stop()
 
+    def finish(self) -> None:
+        """The end of a plain stream needs no mark."""
+
     def close(self) -> None:
         """Ends both watchers, then closes the descriptor. Idempotent."""
         if self._descriptor < 0:
@@ -127,6 +152,21 @@ class DescriptorTransport:
     def _release(self) -> None:
         """Closes the descriptor itself."""
         raise NotImplementedError
+
+
+def drop_input(transport: StreamTransport) -> None:
+    """Reads and drops what is there, 8 MiB at the most.
+
+    A socket that is closed with unread input sends a reset (RFC 1122, 4.2.2.13), and what the
+    kernel still holds of this side's last words never leaves; a Unix socket's other side sees an
+    error in place of the end.
+    """
+    try:
+        for _ in range(INBOX_HARD_BYTES // READ_BYTES):
+            if not transport.receive(READ_BYTES):
+                return
+    except OSError:  # nothing is left, or the other side has gone
+        return
 
 
 def close_quietly(descriptor: int) -> None:

@@ -8,14 +8,19 @@ import os
 import socket
 
 from ..address import Address
-from ..errors import ConnectError, ConnectTimeoutError
+from ..errors import ConnectError, ConnectTimeoutError, UsageError
 from ..limits import CONNECT_TIMEOUT
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.turns import TIMED_OUT, Turns, wait
 from ..runtime.watchers import WRITE, io_watcher
+from ..tls import TlsMode, TlsOptions, options_for
+from .adopt import adopt
 from .base import StreamTransport
+from .fifo import Access, dial_fifo
+from .record import connected
 from .resolve import Endpoint, resolve
-from .stream import SocketTransport, set_stream_options
+from .secure import secure
+from .stream import set_stream_options
 
 _FULL_BACKLOG_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
@@ -25,20 +30,46 @@ def dial(
     timeout: float = CONNECT_TIMEOUT,
     *,
     clock: Clock = SYSTEM_CLOCK,
+    tls: TlsOptions | TlsMode | None = None,
+    access: Access | None = None,
 ) -> StreamTransport:
     """Connects, and returns the transport. Blocks the calling greenlet.
 
     All addresses of a name are tried in turn, each with an equal share of the time that is left.
 
     Args:
-        timeout: The limit in seconds, over the look-up and all addresses.
+        timeout: The limit in seconds, over the look-up, all addresses and the TLS handshake.
+        tls: What is asked of TLS; by default all its checks, for an address of TLS.
+        access: ``"read"`` or ``"write"``: which way one FIFO is opened (it is written to by
+            default), or which way alone a descriptor is used that is open for both.
 
     Raises:
         ConnectError: Nobody took the connection; it names the address and the last reason.
         ConnectTimeoutError: The limit was reached.
-        AddressError: The address is of no stream socket.
+        HandshakeError: There is no TLS with whoever took it; a subclass says whose certificate is
+            not accepted.
+        AddressError: The address is of no stream.
+        UsageError: There is no such access, or no TLS, for this address.
     """
     Turns.current().check_wait()
+    options = options_for(address, tls)
+    end = clock.now() + timeout
+    if access not in (None, "read", "write"):
+        raise UsageError(f"access={access!r}: 'read' or 'write' was expected")
+    if address.scheme == "fifo":
+        transport: StreamTransport = dial_fifo(address, access)
+    elif address.scheme == "fd":
+        transport = adopt(address, access)
+    elif access is not None:
+        raise UsageError(f"{address} goes both ways: access= is for FIFOs and descriptors")
+    else:
+        transport = _dial_socket(address, timeout, clock)
+    if options is None:
+        return transport
+    return secure(transport, address, options, end - clock.now(), clock)
+
+
+def _dial_socket(address: Address, timeout: float, clock: Clock) -> StreamTransport:
     end = clock.now() + timeout
     try:
         endpoints = resolve(address, timeout, clock=clock)
@@ -66,7 +97,7 @@ def dial(
 def _connect(endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTransport:
     """Connects to one endpoint; raises what the system calls say."""
     end = clock.now() + timeout
-    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    kind = endpoint.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     sock = _socket.socket(endpoint.family, kind)
     try:
         set_stream_options(sock)
@@ -77,7 +108,7 @@ def _connect(endpoint: Endpoint, timeout: float, clock: Clock) -> StreamTranspor
             code = errno.ECONNREFUSED
         if code:
             raise OSError(code, os.strerror(code))
-        return SocketTransport(sock)
+        return connected(sock)
     except BaseException:
         sock.close()
         raise

@@ -40,6 +40,8 @@ class MemoryTransport:
     )
 
     is_local = True
+    keeps_records = False
+    is_datagram = False
     credentials: Credentials | None = None
 
     def __init__(self, name: str, incoming: _Pipe, outgoing: _Pipe) -> None:
@@ -112,6 +114,9 @@ class MemoryTransport:
     def unwatch_write(self) -> None:
         """Ends it."""
         self._on_write = None
+
+    def finish(self) -> None:
+        """The end of a plain stream needs no mark."""
 
     def shutdown_write(self) -> None:
         """Ends the outgoing direction."""

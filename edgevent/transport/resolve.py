@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import socket
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import gevent
 
@@ -18,12 +18,17 @@ from ..runtime.waits import deadline
 
 Family = int
 
+STREAM_SCHEMES: Final = ("tcp", "tls", "unix", "tls+unix", "unixseq")
+DATAGRAM_SCHEMES: Final = ("udp", "unixgram")
+_UNIX_KINDS: Final = {"unixseq": socket.SOCK_SEQPACKET, "unixgram": socket.SOCK_DGRAM}
+
 
 class Endpoint(NamedTuple):
     """Where a socket can be bound or connected."""
 
     family: Family
     sockaddr: Any
+    kind: int = socket.SOCK_STREAM
 
 
 def unix_sockaddr(address: Address) -> str:
@@ -45,31 +50,36 @@ def resolve(
     *,
     passive: bool = False,
     clock: Clock = SYSTEM_CLOCK,
+    schemes: tuple[str, ...] = STREAM_SCHEMES,
 ) -> list[Endpoint]:
-    """Returns all socket addresses of a stream address, in the order of preference.
+    """Returns all socket addresses of an address, in the order of preference.
 
     May switch greenlets when the host is a name.
 
     Args:
         timeout: The limit of a look-up in seconds. A resolver that hangs goes on in its thread.
         passive: For listening: an empty host means all addresses.
+        schemes: The schemes that are taken; streams, when nothing is said.
 
     Raises:
-        AddressError: The address is of no stream socket, or its path is too long.
+        AddressError: The address is of another scheme, or its path is too long.
         OSError: The name cannot be resolved, or not in time (``ETIMEDOUT``).
     """
-    if address.scheme not in ("tcp", "unix"):
-        raise AddressError(f"{str(address)!r}: an address of scheme tcp or unix was expected")
+    if address.scheme not in schemes:
+        expected = ", ".join(schemes)
+        raise AddressError(f"{str(address)!r}: an address of scheme {expected} was expected")
     if address.is_unix:
-        return [Endpoint(socket.AF_UNIX, unix_sockaddr(address))]
+        kind = _UNIX_KINDS.get(address.scheme, socket.SOCK_STREAM)
+        return [Endpoint(socket.AF_UNIX, unix_sockaddr(address), kind)]
     flags = socket.AI_PASSIVE if passive else 0
-    arguments = (address.host or None, address.port, 0, socket.SOCK_STREAM, 0)
+    kind = socket.SOCK_DGRAM if address.scheme == "udp" else socket.SOCK_STREAM
+    arguments = (address.host or None, address.port, 0, kind, 0)
     found: list[Any]
     try:
         found = _socket.getaddrinfo(*arguments, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
         found = _look_up(arguments, flags, timeout, clock)
-    endpoints = [Endpoint(int(family), sockaddr) for family, _, _, _, sockaddr in found]
+    endpoints = [Endpoint(int(family), sockaddr, kind) for family, _, _, _, sockaddr in found]
     return list(dict.fromkeys(endpoints))
 
 

@@ -10,27 +10,28 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import limits
-from .base import Credentials, DescriptorTransport
+from .base import Credentials, DescriptorTransport, drop_input
 
 _UCRED = struct.Struct("iII")  # man 7 unix, SO_PEERCRED: struct ucred
 _SO_PEERGROUPS = 59  # Linux 4.13, asm-generic/socket.h; Python has no name for it
 _GROUP_BYTES = 1024  # the most that Python's getsockopt takes: 256 groups
 
 
-def show_sockaddr(family: int, sockaddr: Any) -> str:
+def show_sockaddr(family: int, sockaddr: Any, kind: int = socket.SOCK_STREAM) -> str:
     """Turns what the socket module calls an address into the text that DESIGN calls one."""
     if family == socket.AF_INET:
         return f"tcp://{sockaddr[0]}:{sockaddr[1]}"
     if family == socket.AF_INET6:
         return f"tcp://[{sockaddr[0]}]:{sockaddr[1]}"
+    scheme = "unixseq" if kind == socket.SOCK_SEQPACKET else "unix"
     if isinstance(sockaddr, bytes):
         name = sockaddr.decode("utf-8", "surrogateescape")
-        return f"unix:@{name[1:]}" if name.startswith("\0") else f"unix:{name}"
-    return f"unix:{sockaddr}" if sockaddr else "unix:"
+        return f"{scheme}:@{name[1:]}" if name.startswith("\0") else f"{scheme}:{name}"
+    return f"{scheme}:{sockaddr}"
 
 
-def _printable(text: str) -> str:
-    # A peer may bind its end of a Unix socket to any name, and the name goes into log lines.
+def printable(text: str) -> str:
+    """Gives a text as it may stand in a log line: a peer may bind its socket to any name."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -84,15 +85,18 @@ class SocketTransport(DescriptorTransport):
         """The other side; an unnamed Unix socket is shown by its process."""
         if self._sock.family == socket.AF_UNIX and not self._sockaddr:
             found = self.credentials
-            return f"unix:pid {found.pid}" if found else "unix:"
-        return _printable(show_sockaddr(self._sock.family, self._sockaddr))
+            return f"{self._show('')}pid {found.pid}" if found else self._show("")
+        return printable(self._show(self._sockaddr))
+
+    def _show(self, sockaddr: Any) -> str:
+        return show_sockaddr(self._sock.family, sockaddr, self._sock.type)
 
     @property
     def local(self) -> str:
         """This side's address, or an empty string when the socket is closed."""
         if self._descriptor < 0:
             return ""
-        return show_sockaddr(self._sock.family, self._sock.getsockname())
+        return self._show(self._sock.getsockname())
 
     @property
     def is_local(self) -> bool:
@@ -122,6 +126,10 @@ class SocketTransport(DescriptorTransport):
         except OSError:
             data = b""  # too many, or an older kernel
         return frozenset((found.gid, *struct.unpack(f"{len(data) // 4}I", data)))
+
+    def finish(self) -> None:
+        """Makes the close that follows one that ends the stream, and does not reset it."""
+        drop_input(self)
 
     def shutdown_write(self) -> None:
         """Sends the end of the stream, unless the connection is gone already."""

@@ -164,9 +164,9 @@ def test_a_look_up_that_hangs_ends_with_the_limit(resolver: Resolver, clock: Mov
     assert clock.pending == 0
 
 
-@pytest.mark.parametrize("scheme", ["udp://127.0.0.1:1", "unixgram:/x", "fd:0", "tls://[::1]:1"])
+@pytest.mark.parametrize("scheme", ["udp://127.0.0.1:1", "unixgram:/x"])
 def test_an_address_of_another_kind_is_an_address_error(scheme: str) -> None:
-    with pytest.raises(AddressError, match="scheme tcp or unix"):
+    with pytest.raises(AddressError, match="an address of scheme"):
         try_dial(scheme)
 
 

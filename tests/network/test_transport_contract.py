@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tls_ground import tls_pair
 
 from edgevent import Address
 from edgevent.testing.contract import PROMISES, MakePair, Promise
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.dial import dial
+from edgevent.transport.fd import FdTransport
 from edgevent.transport.listen import listen
 from edgevent.transport.memory import memory_pair
 
@@ -59,7 +62,42 @@ def memory(folder: Path) -> Pair:
     return memory_pair()
 
 
-MAKERS = (memory, tcp4, tcp6, unix_path, unix_abstract)
+def fifos(folder: Path) -> Pair:
+    """Two FIFOs: the dialled side opens both; the other one has them when something was written."""
+    name = folder / f"f{next(_names)}"
+    listener = listen(Address.parse(f"fifo:{name}.in,{name}.out"))[0]
+    try:
+        dialled = dial(Address.parse(f"fifo:{name}.out,{name}.in"))
+        assert dialled.transmit(b"\n") == 1
+        session = listener.accept()
+        assert session.receive(100) == b"\n"
+        return dialled, session
+    finally:
+        listener.close()
+
+
+def pipes(folder: Path) -> Pair:
+    here, there = os.pipe2(os.O_NONBLOCK), os.pipe2(os.O_NONBLOCK)
+    return FdTransport(here[0], there[1], peer="b"), FdTransport(there[0], here[1], peer="a")
+
+
+def taken_over(folder: Path) -> Pair:
+    one, other = (sock.detach() for sock in socket.socketpair())
+    return dial(Address.parse(f"fd:{one}")), dial(Address.parse(f"fd:{other}"))
+
+
+def encrypted(make: Callable[[Path], Pair]) -> Callable[[Path], Pair]:
+    """Makes pairs that have shaken hands over those of another maker."""
+
+    def pair(folder: Path) -> Pair:
+        return tls_pair(*make(folder))
+
+    pair.__name__ = f"tls_over_{make.__name__}"
+    return pair
+
+
+PLAIN = (memory, tcp4, tcp6, unix_path, unix_abstract, fifos, pipes, taken_over)
+MAKERS = (*PLAIN, *map(encrypted, PLAIN))
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

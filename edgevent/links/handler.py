@@ -1,0 +1,67 @@
+"""What a server does with a peer, and the connection that it gives to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..dispatcher import Dispatcher
+from ..errors import UsageError
+from ..transport.base import StreamTransport
+from .message import MessageConnection
+from .raw import StreamConnection
+from .stream import BaseStream
+
+Handler = Dispatcher | Callable[[Any], object] | type[BaseStream[Any]] | None
+"""What a server does with a peer: a dispatcher for its messages, a function of the connection that
+has a greenlet of its own, or a class of connections."""
+
+
+def check_handler(handler: Any) -> Handler:
+    """Returns a handler, and raises :class:`UsageError` when it is none."""
+    if handler is None or isinstance(handler, Dispatcher):
+        found: Handler = handler
+        return found
+    if isinstance(handler, type):
+        if issubclass(handler, BaseStream):
+            return handler
+    elif callable(handler):
+        function: Handler = handler
+        return function
+    raise UsageError(
+        f"{handler!r} is no handler: a Dispatcher, a function or a class of connections was"
+        " expected"
+    )
+
+
+def make_connection(
+    handler: Handler,
+    transport: StreamTransport,
+    dispatcher: Dispatcher | None,
+    *,
+    max_line_bytes: int,
+    allow_control: bool,
+    keep_running: bool,
+) -> BaseStream[Any]:
+    """Returns the connection for a peer, with the settings that its layer has."""
+    if isinstance(handler, type):
+        settings: dict[str, Any] = {"keep_running": keep_running}
+        if issubclass(handler, MessageConnection):
+            settings["allow_control"] = allow_control
+            if dispatcher is not None:
+                settings["dispatcher"] = dispatcher
+        if not issubclass(handler, StreamConnection):
+            settings["max_line_bytes"] = max_line_bytes
+        make: type[Any] = handler
+        found: BaseStream[Any] = make(transport, **settings)
+        return found
+    connection = MessageConnection(
+        transport,
+        dispatcher,
+        max_line_bytes=max_line_bytes,
+        allow_control=allow_control,
+        keep_running=keep_running,
+    )
+    if handler is not None and not isinstance(handler, Dispatcher):
+        connection._conversation = handler
+    return connection
