@@ -21,6 +21,7 @@ from .errors import (
     ConnectTimeoutError,
     DeadlineError,
     DefinitionError,
+    DescriptorError,
     DuplicateMatchError,
     DurationError,
     EdgeventError,
@@ -38,6 +39,7 @@ from .errors import (
     ReceiveTimeout,
     RemoteError,
     RequestTimeout,
+    SigningKeyError,
     SlowConsumerError,
     TruncatedError,
     UnknownCommandError,
@@ -47,20 +49,26 @@ from .errors import (
 from .keymaking import make_authority, make_certificate
 from .keypair import KeyPair
 from .links.client import Client
+from .links.datagram import DatagramServer
+from .links.datagram_client import DatagramClient
+from .links.datagram_peer import DatagramPeer
 from .links.many import broadcast, request_many
 from .links.message import MessageConnection
 from .links.permanent import PermanentConnection
 from .links.plain import Stream, connect
 from .links.raw import LineConnection, StreamConnection
 from .links.ready import ReadyConnection
+from .links.send_datagram import largest_payload, path_mtu, send_datagram
 from .links.server import Server
 from .links.undelivered import Undelivered
 from .message import Message
 from .runtime.clock import Clock
 from .runtime.waits import deadline
+from .signing import SigningKeys
 from .timer import Timer
 from .tls import TlsOptions
 from .transport.base import Credentials
+from .transport.pipe import Pipe
 
 __version__ = "0.1.0"
 
@@ -80,10 +88,14 @@ __all__ = [
     "Connection",
     "ConnectionLostError",
     "Credentials",
+    "DatagramClient",
+    "DatagramPeer",
+    "DatagramServer",
     "DeadlineError",
     "Definition",
     "DefinitionError",
     "Definitions",
+    "DescriptorError",
     "Dispatcher",
     "DuplicateMatchError",
     "DurationError",
@@ -106,12 +118,15 @@ __all__ = [
     "ParameterRule",
     "Peer",
     "PermanentConnection",
+    "Pipe",
     "QueueFullError",
     "ReadyConnection",
     "ReceiveTimeout",
     "RemoteError",
     "RequestTimeout",
     "Server",
+    "SigningKeyError",
+    "SigningKeys",
     "SlowConsumerError",
     "Stream",
     "StreamConnection",
@@ -126,7 +141,10 @@ __all__ = [
     "broadcast",
     "connect",
     "deadline",
+    "largest_payload",
     "make_authority",
     "make_certificate",
+    "path_mtu",
     "request_many",
+    "send_datagram",
 ]

@@ -82,10 +82,6 @@ class Certificate:
         fingerprint: The SHA-256 of its bytes, as 64 lower-case hexadecimal digits.
         is_authority: It may sign others.
         self_signed: Its own key has signed it.
-
-    Example:
-        >>> Certificate.read("keys/server.crt").names  # doctest: +SKIP
-        ('localhost',)
     """
 
     der: bytes = field(repr=False)
@@ -307,6 +303,7 @@ def _one(load: Callable[[bytes], x509.Certificate], data: bytes, where: str) -> 
         return _facts(load(data))
     except (
         ValueError,
+        TypeError,  # for a name of a type that names do not have
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
         x509.InvalidVersion,

@@ -135,6 +135,10 @@ class LineTooLongError(ConnectionLostError):
     """The peer sent more bytes without a newline than the line limit allows, and was closed."""
 
 
+class DescriptorError(ConnectionLostError):
+    """The peer's messages and the file descriptors that came do not agree, and it was closed."""
+
+
 class SlowConsumerError(ConnectionLostError):
     """The peer did not read what was sent to it, so this side closed the connection."""
 

@@ -115,29 +115,44 @@ class LineFramer(_Lines):
 
 
 class RecordFramer:
-    """Takes what comes for whole units, as a transport that keeps records gives them.
+    """Cuts what comes in records, as a transport that keeps them gives it.
+
+    The end of a record ends a line as a newline does, so one record holds one line or several:
+    a line is never in two of them.
 
     Args:
-        max_line_bytes: The longest unit, in bytes; a newline at its end does not count.
-        as_text: Whether units are decoded, as :class:`TextFramer` does.
+        max_line_bytes: The longest line, its newline not counted.
+        as_text: Whether lines are decoded, as :class:`TextFramer` does.
+        whole: Whether each record is one unit, newlines inside it or not: a datagram.
     """
 
-    __slots__ = ("as_text", "max_line_bytes", "too_long")
+    __slots__ = ("as_text", "max_line_bytes", "too_long", "whole")
 
     held = 0
 
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, as_text: bool = False) -> None:
+    def __init__(
+        self, max_line_bytes: int = MAX_LINE_BYTES, *, as_text: bool = False, whole: bool = False
+    ) -> None:
         self.max_line_bytes = max_line_bytes
         self.as_text = as_text
+        self.whole = whole
         self.too_long = False
 
     def feed(self, data: bytes) -> list[Any]:
-        """Returns the record as the one unit, without a newline at its end."""
-        unit = data.removesuffix(b"\n")
-        if self.too_long or len(unit) > self.max_line_bytes:
-            self.too_long = True
+        """Takes a record, and returns its lines, up to one that is too long."""
+        if self.too_long:
             return []
-        return [unit.decode("utf-8", "surrogateescape") if self.as_text else unit]
+        data = data.removesuffix(b"\n")
+        units = [data] if self.whole else data.split(b"\n")
+        if len(data) > self.max_line_bytes:
+            for index, unit in enumerate(units):
+                if len(unit) > self.max_line_bytes:
+                    self.too_long = True
+                    del units[index:]
+                    break
+        if self.as_text:
+            return [unit.decode("utf-8", "surrogateescape") for unit in units]
+        return units
 
     def end(self) -> bytes:
         """Returns nothing: a record is never incomplete."""

@@ -133,7 +133,7 @@ def load_key(pem: bytes, certificate: Certificate, where: str) -> PrivateKey:
 def _paths(folder: str | os.PathLike[str], stem: str) -> tuple[Path, Path]:
     if not _STEM.fullmatch(stem) or len(os.fsencode(stem)) > _MAX_STEM:
         raise UsageError(
-            f"file name {shown(stem)}: expected {_MAX_STEM} bytes at most, without '/', '.' not first"
+            f"file name {shown(stem)}: expected {_MAX_STEM} bytes at most, no '/', no '.' first"
         )
     return Path(folder, f"{stem}.crt"), Path(folder, f"{stem}.key")
 

@@ -16,6 +16,8 @@ MAX_CONFIGURABLE_LINE_BYTES: Final = 16 * 1024 * 1024
 """The largest value that ``max_line_bytes`` may be given."""
 MAX_PARAMETERS: Final = 256
 """The most parameters that one message may have."""
+MAX_MESSAGE_FDS: Final = 253
+"""The most file descriptors that one message may carry (Linux, SCM_MAX_FD)."""
 MAX_UDP_BYTES: Final = 1024
 """The longest UDP message (the C++ library's ``DATAGRAM_MAX_SIZE``)."""
 MAX_UNIX_DATAGRAM_BYTES: Final = 64 * 1024
@@ -34,6 +36,8 @@ INBOX_BYTES: Final = 128 * 1024
 """Past this mark (or two lines, if that is more) reading from the peer stops."""
 INBOX_HARD_BYTES: Final = 8 * 1024 * 1024
 """While an answer is awaited, reading goes on past the mark; so much piled up ends the wait."""
+FD_BYTES: Final = 4096
+"""A descriptor that waits in the inbox counts as so many bytes."""
 OUTBOX_BYTES: Final = 1024 * 1024
 """Past this mark (or two lines, if that is more) a sender waits, or is refused."""
 OUTBOX_HARD_BYTES: Final = 8 * 1024 * 1024

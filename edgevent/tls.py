@@ -7,26 +7,33 @@ but the reading of certificate files, and nothing switches greenlets.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import logging
-import os
-import stat
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .address import Address
 from .errors import CertificateFileError, HandshakeError, UsageError
 from .limits import TLS_HANDSHAKE_TIMEOUT, TLS_SESSIONS, TLS_VERIFY_DEPTH
+from .tls_files import (
+    Certificates,
+    PathLike,
+    check_source,
+    read_authorities,
+    read_certificates,
+    read_key,
+    shown_source,
+)
 
 if TYPE_CHECKING:
-    from cryptography import x509
     from OpenSSL import SSL
 
 logger = logging.getLogger("edgevent")
 
 Verify = Literal["required", "warn", "none"]
 TlsMode = Literal["plain", "secure", "always secure"]
-PathLike = str | os.PathLike[str]
 
 _VERIFY: Final = ("required", "warn", "none")
 _MODES: Final = ("plain", "secure", "always secure")
@@ -36,7 +43,15 @@ _VERSIONS: Final = ("1.2", "1.3")
 _CIPHERS: Final = b"DEFAULT:@SECLEVEL=2"
 _NO_RENEGOTIATION: Final = 1 << 30  # SSL_OP_NO_RENEGOTIATION, which pyOpenSSL may not name
 _SESSION_ID: Final = b"edgevent"
-_OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP
+# What service_identity takes for the name of a host.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}")
+_REASONS: Final = {
+    "ee key too small": "the key of the certificate is too weak",
+    "ca key too small": "the key of an authority in it is too weak",
+    "ca md too weak": "the signature in it uses a digest that is too weak",
+}
+_MAX_ALPN: Final = 255  # bytes of one name (RFC 7301, 3.1)
+_OF_NAME: Final = ("certificate", "key")  # what counts of the options for a server's other name
 
 
 class _State:
@@ -58,7 +73,8 @@ class TlsOptions:
             ``cryptography`` objects. A server needs one.
         key: Its private key: a PEM file that others cannot read, PEM bytes, or an object.
         authorities: Whom to trust: a PEM file, a folder of them, PEM bytes, or objects. ``None``
-            is the system's store.
+            is the system's store. A server that demands certificates of its clients names
+            them, or the clients.
         verify: ``required``: the other side's certificate must be valid and its own. ``warn``: it
             is checked, and what is wrong is logged. ``none``: anybody may be on the other side.
         server_name: The name or IP address that the server's certificate must have, and the name
@@ -66,19 +82,26 @@ class TlsOptions:
             over a Unix socket.
         mutual: Whether a server demands a certificate of its clients.
         allow_names: The names of which a client's certificate must have one: DNS names, or the
-            common name of a certificate without any. Includes ``mutual``.
+            common name of a certificate without any; upper and lower case are the same.
+            Includes ``mutual``.
         minimum_version: ``1.2`` or ``1.3``.
         verify_depth: How many authorities may stand between a certificate and a trusted one.
         alpn: Protocol names, the preferred one first (RFC 7301).
         reuse_sessions: Whether a client resumes the last session with the same server.
         handshake_timeout: The limit of a server's handshake in seconds; a client's counts within
             its ``connect_timeout``.
-        by_server_name: For servers: other options, for the clients that ask for these names.
+        by_server_name: For servers: options with another certificate and key, for the clients that
+            ask for these names (SNI). Nothing else may be in them: a client could resume a
+            session of one name under another one.
+
+    Raises:
+        UsageError: Two things that were given contradict each other, or one is none of what is
+            expected.
     """
 
-    certificate: PathLike | bytes | x509.Certificate | Iterable[x509.Certificate] | None = None
-    key: PathLike | bytes | Any = field(default=None, repr=False)
-    authorities: PathLike | bytes | x509.Certificate | Iterable[x509.Certificate] | None = None
+    certificate: Certificates = field(default=None, repr=False)  # a file may have the key, too
+    key: PathLike | bytes | object = field(default=None, repr=False)
+    authorities: Certificates = field(default=None, repr=False)
     verify: Verify = "required"
     server_name: str = ""
     mutual: bool = False
@@ -94,18 +117,35 @@ class TlsOptions:
     def __post_init__(self) -> None:
         _check("verify", self.verify, _VERIFY)
         _check("minimum_version", self.minimum_version, _VERSIONS)
+        for name in ("certificate", "key", "authorities"):
+            object.__setattr__(self, name, check_source(name, getattr(self, name)))
         if self.allow_names is not None:
             if isinstance(self.allow_names, str):
                 raise UsageError(f"allow_names={self.allow_names!r}: a list of names was expected")
             names = frozenset(name.lower() for name in self.allow_names)
+            if not names:
+                raise UsageError("allow_names= is empty: nobody could connect")
             object.__setattr__(self, "allow_names", names)
             object.__setattr__(self, "mutual", True)
         if self.mutual and self.verify == "none":
             raise UsageError("mutual TLS needs verify='required'")
+        if self.mutual and self.authorities is None and self.allow_names is None:
+            raise UsageError(
+                "mutual= with the system's authorities would admit everybody who has a certificate"
+                " of theirs: authorities= or allow_names= was expected"
+            )
         if (self.certificate is None) != (self.key is None):
             raise UsageError("a certificate and its key belong together: one of them is missing")
         if isinstance(self.alpn, str):
             raise UsageError(f"alpn={self.alpn!r}: a tuple of names was expected")
+        if not all(name.isascii() and 0 < len(name) <= _MAX_ALPN for name in self.alpn):
+            raise UsageError(f"alpn={self.alpn!r}: names of 1 to {_MAX_ALPN} ASCII characters only")
+        if self.verify_depth < 0 or self.handshake_timeout <= 0.0:
+            raise UsageError("verify_depth= is 0 or more, and handshake_timeout= more than 0")
+        if self.server_name:
+            object.__setattr__(self, "server_name", check_server_name(self.server_name))
+        for name, other in self.by_server_name.items():
+            _check_other(name, other)
 
     @classmethod
     def of_mode(cls, mode: TlsMode, **options: Any) -> TlsOptions | None:
@@ -153,8 +193,7 @@ class TlsOptions:
             return False
         state.contexts.update(made)
         state.sessions.clear()
-        others = [other.reload() for other in self.by_server_name.values()]
-        return all(others)
+        return True
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -162,10 +201,18 @@ class TlsOptions:
         """Returns the last session with a server, or ``None``."""
         return self._state.sessions.get(server) if self.reuse_sessions else None
 
-    def keep_session(self, server: str, session: SSL.Session) -> None:
-        """Keeps a session for the next connection to the same server."""
-        if self.reuse_sessions:
-            sessions = self._state.sessions
+    def keep_session(
+        self, server: str, session: SSL.Session | None, context: SSL.Context
+    ) -> None:
+        """Keeps a session for the next connection to the same server.
+
+        Args:
+            context: Of which context it is: after :meth:`reload`, one of the former context must
+                not stand for a certificate that was never judged by the new one.
+        """
+        state = self._state
+        if session and self.reuse_sessions and state.contexts.get(False) is context:
+            sessions = state.sessions
             sessions.pop(server, None)
             if len(sessions) >= TLS_SESSIONS:
                 del sessions[next(iter(sessions))]
@@ -183,6 +230,8 @@ def options_for(address: Address, tls: TlsOptions | TlsMode | None) -> TlsOption
     if tls is None:
         return _usual_options() if address.is_tls else None
     options = TlsOptions.of_mode(tls) if isinstance(tls, str) else tls
+    if not (options is None or isinstance(options, TlsOptions)):
+        raise UsageError(f"tls={tls!r}: TlsOptions was expected, or one of {', '.join(_MODES)}")
     if options is None:
         if address.is_tls:
             raise UsageError(f"{address} is an address of TLS, and tls='plain' was given")
@@ -204,10 +253,49 @@ def _check(name: str, value: object, known: tuple[str, ...]) -> None:
         raise UsageError(f"{name}={value!r}: {expected} or {known[-1]!r} was expected")
 
 
+def check_server_name(name: str) -> str:
+    """Gives back a server's name, or its IP address without the scope of a link.
+
+    Raises:
+        UsageError: No certificate could be of it.
+    """
+    try:
+        return str(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        if _NAME.fullmatch(name):
+            return name
+    raise UsageError(f"server_name={name!r}: a DNS name or an IP address was expected")
+
+
+def _check_other(name: str, other: TlsOptions) -> None:
+    for one in fields(other):
+        if one.init and one.name not in _OF_NAME:
+            usual = one.default_factory() if callable(one.default_factory) else one.default
+            if getattr(other, one.name) != usual:
+                raise UsageError(
+                    f"by_server_name: the options for {name!r} have {one.name}=, which is that of"
+                    " the options around them: certificate= and key= were expected alone"
+                )
+    if other.certificate is None:
+        raise UsageError(f"by_server_name: the options for {name!r} have no certificate")
+
+
 # --- contexts -------------------------------------------------------------------------------------
 
 
 def _make_context(options: TlsOptions, server_side: bool) -> SSL.Context:
+    context = _context_with(options, options, server_side)
+    if server_side and options.by_server_name:
+        others = {
+            name.lower(): _context_with(options, other, server_side)
+            for name, other in options.by_server_name.items()
+        }
+        context.set_tlsext_servername_callback(_choose_by_name(others))
+    return context
+
+
+def _context_with(options: TlsOptions, pair: TlsOptions, server_side: bool) -> SSL.Context:
+    """Makes a context of options, with the certificate and the key of ``pair``."""
     from OpenSSL import SSL
 
     context = SSL.Context(SSL.TLS_SERVER_METHOD if server_side else SSL.TLS_CLIENT_METHOD)
@@ -216,15 +304,15 @@ def _make_context(options: TlsOptions, server_side: bool) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | _NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(_CIPHERS)
-    if options.certificate is not None:
-        _use_certificate(context, options)
+    if pair.certificate is not None:
+        _use_certificate(context, pair)
     elif server_side:
         raise UsageError("a server needs a certificate and its key: TlsOptions(certificate=, key=)")
     _set_verify(context, options, server_side)
     if server_side:
         context.set_session_id(_SESSION_ID)  # without one, a resumed mutual session is refused
-        if options.by_server_name:
-            context.set_tlsext_servername_callback(_choose_by_name(options))
+        # Sessions are in the tickets that the clients keep; a cache here would grow with them.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if options.alpn:
         _set_alpn(context, options, server_side)
     return context
@@ -238,7 +326,8 @@ def _set_alpn(context: SSL.Context, options: TlsOptions, server_side: bool) -> N
             if protocol in offered:
                 return protocol
         shown = ", ".join(repr(name)[1:] for name in offered)
-        raise HandshakeError(f"none of the offered protocols is known here: {shown}")
+        ours = ", ".join(map(repr, options.alpn))
+        raise HandshakeError(f"none of the protocols offered is known here: {shown}; here: {ours}")
 
     if server_side:
         context.set_alpn_select_callback(choose)
@@ -246,15 +335,11 @@ def _set_alpn(context: SSL.Context, options: TlsOptions, server_side: bool) -> N
         context.set_alpn_protos(protocols)
 
 
-def _choose_by_name(options: TlsOptions) -> Callable[[SSL.Connection], None]:
-    others = {name.lower(): other for name, other in options.by_server_name.items()}
-    for other in others.values():
-        other.context(server_side=True)
-
+def _choose_by_name(contexts: dict[str, SSL.Context]) -> Callable[[SSL.Connection], None]:
     def choose(connection: SSL.Connection) -> None:
         name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
-        if name in others:
-            connection.set_context(others[name].context(server_side=True))
+        if name in contexts:
+            connection.set_context(contexts[name])
 
     return choose
 
@@ -276,32 +361,28 @@ def _set_verify(context: SSL.Context, options: TlsOptions, server_side: bool) ->
 def _judge(
     connection: SSL.Connection, certificate: Any, code: int, depth: int, accepted: int
 ) -> bool:
-    """OpenSSL asks about each certificate of a chain; the session that asks has the answer."""
+    """OpenSSL asks about each certificate of a chain; the session that asks has a judge."""
     judge: Callable[[Any, int, int, bool], bool] | None = connection.get_app_data()
-    return judge is None or judge(certificate, code, depth, bool(accepted))
-
-
-# --- files ----------------------------------------------------------------------------------------
+    return bool(accepted) if judge is None else judge(certificate, code, depth, bool(accepted))
 
 
 def _use_certificate(context: Any, options: TlsOptions) -> None:
     from OpenSSL import SSL
 
-    chain = _certificates(options.certificate, "certificate")
-    key = _private_key(options.key)
+    where = shown_source(options.certificate)
+    chain = read_certificates(options.certificate, "certificate")
+    key = read_key(options.key, chain[0], where)
     try:
         context.use_certificate(chain[0])
         for above in chain[1:]:
             context.add_extra_chain_cert(above)
         context.use_privatekey(key)
-        context.check_privatekey()
     except SSL.Error as error:
-        reason = reason_of(error)
-        where = f"{_shown(options.certificate)} with {_shown(options.key)}"
-        raise CertificateFileError(f"{where}: {reason or 'they cannot be used'}") from error
+        reason = reason_of(error) or "it cannot be used"
+        raise CertificateFileError(f"{where}: {_REASONS.get(reason, reason)}") from error
 
 
-def _trust(context: SSL.Context, authorities: Any) -> None:
+def _trust(context: SSL.Context, authorities: Certificates) -> None:
     from OpenSSL import crypto
 
     if authorities is None:
@@ -309,88 +390,8 @@ def _trust(context: SSL.Context, authorities: Any) -> None:
         return
     store = context.get_cert_store()
     assert store is not None
-    for certificate in _authorities(authorities):
+    for certificate in read_authorities(authorities):
         store.add_cert(crypto.X509.from_cryptography(certificate))
-
-
-def _authorities(source: Any) -> list[x509.Certificate]:
-    if not isinstance(source, (str, os.PathLike)) or not os.path.isdir(source):
-        return _certificates(source, "authority")
-    folder, found = os.fspath(source), []
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise CertificateFileError(f"{folder}: {error.strerror}") from error
-    for name in names:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path) and b"-----BEGIN CERTIFICATE-----" in _read(path):
-            found += _certificates(path, "authority")
-    if not found:
-        raise CertificateFileError(f"{folder}: there is no certificate in this folder")
-    return found
-
-
-def _certificates(source: Any, what: str) -> list[x509.Certificate]:
-    from cryptography import x509
-
-    if isinstance(source, x509.Certificate):
-        return [source]
-    if not isinstance(source, (str, os.PathLike, bytes)):
-        found = list(source)
-        if not found or not all(isinstance(one, x509.Certificate) for one in found):
-            raise CertificateFileError(f"the {what} is neither a file, PEM bytes nor certificates")
-        return found
-    data = source if isinstance(source, bytes) else _read(source)
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        why = "holds a private key, where a certificate was expected"
-        if b"PRIVATE KEY-----" not in data:
-            why = "there is no certificate in PEM form that can be read"
-        raise CertificateFileError(f"{_shown(source)}: {why}") from error
-
-
-def _private_key(source: Any) -> Any:
-    if not isinstance(source, (str, os.PathLike, bytes)):
-        return source
-    if not isinstance(source, bytes):
-        mode = _mode(source)
-        if mode & _OTHERS:
-            raise CertificateFileError(
-                f"{_shown(source)}: a private key that others can read or change (mode"
-                f" {mode:04o}) is not used; chmod 600 mends it"
-            )
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    data = source if isinstance(source, bytes) else _read(source)
-    try:
-        return load_pem_private_key(data, None)
-    except TypeError as error:
-        raise CertificateFileError(
-            f"{_shown(source)}: the key is encrypted; one without a password was expected"
-        ) from error
-    except Exception as error:  # UnsupportedAlgorithm is no ValueError
-        why = "there is no private key in PEM form that can be read"
-        raise CertificateFileError(f"{_shown(source)}: {why}") from error
-
-
-def _mode(path: PathLike) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except OSError as error:
-        raise CertificateFileError(f"{os.fspath(path)}: {error.strerror}") from error
-
-
-def _read(path: PathLike) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise CertificateFileError(f"{os.fspath(path)}: {error.strerror}") from error
-
-
-def _shown(source: Any) -> str:
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the given data"
 
 
 def reason_of(error: SSL.Error) -> str:

@@ -1,8 +1,11 @@
-"""A service: answers ADD on TCP and on a Unix socket, until SIGTERM or Ctrl-C."""
+"""A service: answers ADD on TCP, on a Unix socket and by datagram, until SIGTERM or Ctrl-C.
+
+Other addresses may be named on the command line; for tls: there must be keys (ed-keys makes them).
+"""
 
 import sys
 
-from edgevent import Communicator, Dispatcher, Server
+from edgevent import Communicator, DatagramServer, Dispatcher, Server, TlsOptions
 
 service = Dispatcher()
 
@@ -14,7 +17,15 @@ def add(message, peer, a: int, b: int):
 
 with Communicator() as communicator:
     communicator.stop_on("SIGTERM", "SIGINT")
-    for address in sys.argv[1:] or ["tcp://127.0.0.1:3001", "unix:hello.sock"]:
-        server = communicator.add_connection(Server(address, service))
+    usual = ["tcp://127.0.0.1:3001", "unix:hello.sock", "udp://127.0.0.1:3001"]
+    for address in sys.argv[1:] or usual:
+        if address.startswith("udp:"):
+            server = DatagramServer(address, service)
+        elif address.startswith("tls:"):
+            keys = TlsOptions("keys/server.crt", "keys/server.key")
+            server = Server(address, service, tls=keys)
+        else:
+            server = Server(address, service)
+        communicator.add_connection(server)
         print("listening on", *server.addresses, flush=True)
     communicator.run()

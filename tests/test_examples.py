@@ -3,11 +3,13 @@
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import EXAMPLES, Program, copy_at, dial, talk, terminate
+from running import EXAMPLES, Program, copy_at, dial, environment, talk, terminate
+from tls_ground import authority, client_options, server_pair
 
 from edgevent import Client, Message, UnknownCommandError
 
@@ -18,9 +20,12 @@ TESTED = {
     "ask.py",
     "classes.py",
     "events.py",
+    "fifo_service.py",
     "hello_service.py",
+    "parent_and_child.py",
     "permanent.py",
     "straight.py",
+    "words.py",
 }
 
 
@@ -33,28 +38,35 @@ def test_every_example_is_tested_and_short() -> None:
     programs = {path.name: path for path in EXAMPLES.glob("*.py")}
     assert set(programs) == TESTED | SERVER_TESTED | QUICKSTART
     for path in programs.values():
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 40, path.name
+        most = 60 if path.name in QUICKSTART else 40
+        assert len(path.read_text(encoding="utf-8").splitlines()) < most, path.name
 
 
 # --- the hello service ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_hello_service_answers_on_both_sockets_and_ends(tmp_path: Path, number: int) -> None:
-    with Program(SERVICE, "tcp://127.0.0.1:0", "unix:hello.sock", folder=tmp_path) as service:
-        tcp, unix = service.listening_on(), service.listening_on()
+def test_the_hello_service_answers_everywhere_and_ends(tmp_path: Path, number: int) -> None:
+    authority().write(tmp_path / "keys", "ca")
+    server_pair().write(tmp_path / "keys", "server")
+    addresses = ["tcp://127.0.0.1:0", "unix:hello.sock", "udp://127.0.0.1:0", "tls://127.0.0.1:0"]
+    with Program(SERVICE, *addresses, folder=tmp_path) as service:
+        tcp, unix, udp, tls = (service.listening_on() for _ in addresses)
         assert tcp.startswith("tcp://127.0.0.1:")
         assert unix == "unix:hello.sock"
         for address in (tcp, f"unix:{tmp_path}/hello.sock"):
             assert talk(address, b"ADD a=2;b=40;serial=7\n") == b"SUM serial=7;value=42\n"
+        for address, options in ((udp, None), (tls, client_options())):
+            with Client(address, tls=options) as client:
+                assert client.request(Message("ADD", {"a": 2, "b": 40}))["value"] == "42"
         assert service.end(number) == 0
-        assert service.printed.count("\n") == 2
-    assert list(tmp_path.iterdir()) == []
+        assert service.printed.count("\n") == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
 
 
 def test_the_hello_service_uses_the_addresses_of_the_design_by_itself() -> None:
     text = SERVICE.read_text(encoding="utf-8")
-    assert '["tcp://127.0.0.1:3001", "unix:hello.sock"]' in text
+    assert '["tcp://127.0.0.1:3001", "unix:hello.sock", "udp://127.0.0.1:3001"]' in text
 
 
 QUESTIONS = b"HELP\nALIVE serial=5\nADD a=2;b=3\n"
@@ -172,3 +184,44 @@ def test_a_pattern_turns_the_command_into_a_number(tmp_path: Path) -> None:
                 with pytest.raises(UnknownCommandError):
                     client.request(Message(command), reply="NOTED")
         assert terminate(service) == 0
+
+
+# --- pipes, FIFOs, descriptors --------------------------------------------------------------------
+
+
+def sh(command: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_the_service_of_two_fifos_answers_a_shell_and_a_client(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "fifo_service.py", folder=tmp_path) as service:
+        assert service.listening_on() == "fifo:requests,answers"
+        for a in range(3):
+            printed = sh(f"echo 'ADD a={a};b=40' > requests; cat answers", tmp_path)
+            assert printed == f"SUM value={a + 40}\n"
+        with Client(f"fifo:{tmp_path}/answers,{tmp_path}/requests") as client:
+            assert client.request(Message("ADD", {"a": 2, "b": 40}))["value"] == "42"
+        assert terminate(service) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parent_asks_its_child(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "parent_and_child.py", folder=tmp_path) as program:
+        assert (program.end(), program.printed) == (0, "144 True\n")
+
+
+@pytest.mark.parametrize("command", ["cat file | {}", "{} < file", "{} < file > out; cat out"])
+def test_the_words_of_the_input_are_counted(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("one two\n\nthree " * 10_000)
+    words = f"{sys.executable} {EXAMPLES / 'words.py'}"
+    assert sh(command.format(words), tmp_path) == "30000\n"

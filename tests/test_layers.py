@@ -31,7 +31,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "certificate",
         "keypair",
         "keymaking",
+        "tls_files",
         "tls",
+        "tls_verify",
         "tls_session",
     ),
     (
@@ -43,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "runtime.turns",
         "runtime.waits",
         "runtime.inbox",
+        "runtime.attached",
         "runtime.outbox",
         "runtime.record_outbox",
         "runtime.signals",
@@ -55,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transport.socket_file",
         "transport.stream",
         "transport.record",
+        "transport.rights",
         "transport.fd",
         "transport.fifo",
         "transport.fifo_listen",
@@ -62,6 +66,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transport.pipe",
         "transport.memory",
         "transport.secure",
+        "transport.datagram",
+        "transport.multicast",
+        "transport.datagram_open",
+        "transport.datagram_send",
         "transport.dial",
         "transport.listen",
     ),
@@ -72,6 +80,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.stream",
         "links.raw",
         "links.request",
+        "links.fds",
+        "links.carrying",
         "links.message",
         "links.many",
         "links.ready",
@@ -80,6 +90,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.greeting",
         "links.handler",
         "links.server",
+        "links.send_datagram",
+        "links.datagram_client",
+        "links.datagram_flow",
+        "links.datagram_peer",
+        "links.datagram",
         "links.report",
         "links.dialled",
         "links.permanent",
@@ -95,7 +110,7 @@ WHOLE = {"communicatord", "snaplogger", "fluidsettings", "tools", "testing"}
 PURE_FLOORS = (0, 1)
 FORBIDDEN = {"gevent", "greenlet", "socket", "_socket", "ssl", "_ssl", "select", "selectors"}
 FORBIDDEN_UNLESS_LAZY = {"OpenSSL", "cryptography", "service_identity"}
-LAZY = {"certificate", "keypair", "keymaking", "tls", "tls_session"}
+LAZY = {"certificate", "keypair", "keymaking", "tls_files", "tls", "tls_verify", "tls_session"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import doctest
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from running import Program, environment, terminate
+from tls_ground import client_options, server_options
 
 import edgevent
-from edgevent import Client, Communicator, EdgeventError, Server, limits
+from edgevent import Client, Communicator, EdgeventError, limits
 from edgevent.errors import NetworkError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,12 +151,12 @@ def test_the_lines_beside_the_hello_service_print_what_is_shown(
     number = [block.kind for block in BLOCKS].index("beside")
     block, shown = BLOCKS[number], BLOCKS[number + 1]
     assert shown.language == "text"
-    addresses = ("tcp://127.0.0.1:0", "unix:hello.sock")
+    addresses = ("tcp://127.0.0.1:0", "unix:hello.sock", "udp://127.0.0.1:0")
     with Program(ROOT / block.name, *addresses, folder=tmp_path) as service:
-        port = service.listening_on().rpartition(":")[2]
-        service.listening_on()
-        lines = block.text.replace("127.0.0.1 3001", f"127.0.0.1 {port}")
-        assert lines != block.text
+        tcp, _, udp = (service.listening_on().rpartition(":")[2] for _ in addresses)
+        lines = block.text.replace("-u -w 1 127.0.0.1 3001", f"-u -w 1 127.0.0.1 {udp}")
+        lines = lines.replace("127.0.0.1 3001", f"127.0.0.1 {tcp}")
+        assert "3001" not in lines.replace(tcp, "").replace(udp, "")
         done = subprocess.run(
             ["bash", "-e", "-c", lines.replace("| nc ", f"| {shlex.quote(netcat)} ")],
             cwd=tmp_path,
@@ -163,7 +165,27 @@ def test_the_lines_beside_the_hello_service_print_what_is_shown(
             timeout=30,
             check=True,
         )
-        assert pattern(shown.text).fullmatch(done.stdout), done.stdout
+        # A datagram has no newline, and nc adds none.
+        assert pattern(shown.text).fullmatch(done.stdout + "\n"), done.stdout
+        assert terminate(service) == 0
+
+
+def test_the_lines_beside_the_fifo_service_print_what_is_shown(tmp_path: Path) -> None:
+    number = [block.name for block in BLOCKS if block.kind != "file"].index(
+        "examples/fifo_service.py"
+    )
+    block, shown = [block for block in BLOCKS if block.kind != "file"][number : number + 2]
+    with Program(ROOT / block.name, folder=tmp_path) as service:
+        service.listening_on()
+        done = subprocess.run(
+            ["sh", "-e", "-c", block.text],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert done.stdout == shown.text
         assert terminate(service) == 0
 
 
@@ -193,6 +215,25 @@ def test_the_lines_that_check_definitions_run(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert "serial: string, optional" in done.stdout
+
+
+def test_the_lines_that_make_keys_run(tmp_path: Path) -> None:
+    block = next(block for block in BLOCKS if block.name == "keys")
+    printed = ""
+    for line in block.text.splitlines():
+        program, *words = shlex.split(line)
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / Path(program).name, *words],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout
+    assert "keys/client.crt: alice; valid until" in printed
+    assert "names: localhost, 127.0.0.1, ::1" in printed
 
 
 # --- tables and links -----------------------------------------------------------------------------
@@ -245,26 +286,34 @@ def test_every_error_is_in_the_table() -> None:
 ADDRESSES = [(address, cells[2]) for cells in rows("Addresses") for address in names(cells[0])]
 
 
-@pytest.mark.parametrize(("address", "state"), ADDRESSES)
-def test_an_address_works_or_comes_later(
-    address: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("address", "server"), ADDRESSES)
+def test_an_address_works(
+    address: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     place = address.replace("/run", str(tmp_path)).replace(":3001", ":0")
     place = place.replace("@", f"@{os.getpid()}-")
     # Not every machine has IPv6.
     place = place.replace("//host:", "//localhost:").replace("[::1]", "127.0.0.1")
-    if state == "works":
-        with Communicator() as communicator:
-            server = communicator.add_connection(Server(place))
-            with Client(server.addresses[0]) as client:
-                assert client.request(edgevent.Message("ALIVE")).command == "ABSOLUTELY"
-    else:
-        assert state == "comes later"
-        edgevent.Address.parse(address)
-        for kind in (Server, Client):
-            with pytest.raises(EdgeventError, match="tcp or unix was expected"):
-                kind(place)
+    if not server:
+        one, other = socket.socketpair()
+        with other, Client(place.replace("0", str(one.detach()))) as client:
+            client.send(edgevent.Message("ALIVE"))
+            assert other.recv(100) == b"ALIVE\n"
+        return
+    serve = getattr(edgevent, server.strip("`"))
+    theirs = {"tls": server_options()} if place.startswith("tls") else {}
+    ours = {"tls": client_options()} if theirs else {}
+    with Communicator() as communicator:
+        found = communicator.add_connection(serve(place, **theirs))
+        there = edgevent.Address.parse(found.addresses[0])
+        if there.second_path:  # the other side swaps them
+            there = edgevent.Address.parse(f"fifo:{there.second_path},{there.path}")
+        with Client(there, **ours) as client:
+            if there.scheme == "fifo" and not there.second_path:
+                client.send(edgevent.Message("ALIVE"))  # one way: there is no answer
+                return
+            assert client.request(edgevent.Message("ALIVE")).command == "ABSOLUTELY"
 
 
 def test_the_names_are_there_or_come_later() -> None:

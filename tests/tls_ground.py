@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
 
+import pytest
 from gevent.event import Event
 
-from edgevent.keymaking import KeyPair, make_authority, make_certificate
+from edgevent import (
+    CertificateError,
+    ConnectionLostError,
+    IdentityError,
+    KeyPair,
+    make_authority,
+    make_certificate,
+)
 from edgevent.tls import TlsOptions
 from edgevent.tls_session import TlsSession
 from edgevent.transport.base import StreamTransport
@@ -17,19 +27,31 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 30.0
 
 
-@functools.cache
-def authority() -> KeyPair:
-    return make_authority("test authority")
+def authority(name: str = "test authority") -> KeyPair:
+    return _authority(name)
 
 
 @functools.cache
-def server_pair() -> KeyPair:
-    return make_certificate(authority(), NAMES, usage="server")
+def _authority(name: str) -> KeyPair:
+    return make_authority(name)
 
 
 @functools.cache
-def client_pair(name: str = "alice") -> KeyPair:
-    return make_certificate(authority(), [name], usage="client")
+def middle() -> KeyPair:
+    """An authority below the test's."""
+    return make_authority("middle authority", parent=authority())
+
+
+@functools.cache
+def server_pair(*names: str, **settings: Any) -> KeyPair:
+    settings.setdefault("authority", authority())
+    return make_certificate(names=names or NAMES, usage="server", **settings)
+
+
+@functools.cache
+def client_pair(name: str = "alice", **settings: Any) -> KeyPair:
+    settings.setdefault("authority", authority())
+    return make_certificate(names=[name], usage="client", **settings)
 
 
 def server_options(pair: KeyPair | None = None, **settings: Any) -> TlsOptions:
@@ -74,3 +96,234 @@ def tls_pair(
                 side.below.unwatch_read()
                 side.below.unwatch_write()
     return first, second
+
+
+# --- certificates, good and bad -------------------------------------------------------------------
+
+DAY = timedelta(days=1)
+NOW = datetime.now(timezone.utc)
+
+
+class Case(NamedTuple):
+    """A certificate that one side shows, and what the other one says of it."""
+
+    name: str
+    make: Callable[[], KeyPair | None]
+    error: type[CertificateError] | None
+    sentence: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _expired(make: Callable[..., KeyPair]) -> KeyPair:
+    return make(not_before=NOW - 10 * DAY, not_after=NOW - 5 * DAY)
+
+
+def _early(make: Callable[..., KeyPair]) -> KeyPair:
+    return make(not_before=NOW + 5 * DAY, not_after=NOW + 10 * DAY)
+
+
+def _shared(make: Callable[..., KeyPair], whose: str, other_use: KeyPair) -> tuple[Case, ...]:
+    """What is wrong with a certificate, whoever shows it."""
+    at = f"the certificate 'CN={whose}': "
+    other = authority("other authority")
+    namesake = make_authority("test authority")
+    past, future = _expired(make), _early(make)
+    ended = past.certificate.not_after.strftime("%Y-%m-%d %H:%M:%S UTC")
+    begins = future.certificate.not_before.strftime("%Y-%m-%d %H:%M:%S UTC")
+    unknown = "is not among the trusted authorities"
+    return (
+        Case("good", make, None),
+        Case("of a chain", lambda: make(authority=middle()), None),
+        Case("expired", lambda: past, CertificateError, f"{at}it has expired on {ended}"),
+        Case("early", lambda: future, CertificateError, f"{at}it is not valid before {begins}"),
+        Case(
+            "of another authority",
+            lambda: make(authority=other),
+            CertificateError,
+            f"{at}its issuer 'CN=other authority' {unknown}",
+        ),
+        Case(
+            "of a namesake",
+            lambda: make(authority=namesake),
+            CertificateError,
+            f"{at}its issuer 'CN=test authority' {unknown}",
+        ),
+        Case(
+            "self-signed",
+            lambda: make(authority=None),
+            CertificateError,
+            f"{at}it is self-signed, and not trusted",
+        ),
+        Case(
+            "weak key",
+            lambda: make(key="rsa:1024", allow_weak=True),
+            CertificateError,
+            f"{at}its key is too weak",
+        ),
+        Case(
+            "other purpose",
+            lambda: other_use,
+            CertificateError,
+            "it is not made for this purpose",
+        ),
+    )
+
+
+@functools.cache
+def server_cases() -> tuple[Case, ...]:
+    """Certificates of a server that a client dials as ``localhost`` or ``127.0.0.1``."""
+    return (
+        *_shared(server_pair, "localhost", client_pair("localhost")),
+        Case(
+            "wrong host",
+            lambda: server_pair("a.example", "10.0.0.1"),
+            IdentityError,
+            "the certificate 'CN=a.example' is of a.example, 10.0.0.1, not of ",
+        ),
+        Case(
+            "wildcard of others",
+            lambda: server_pair("*.example.com"),
+            IdentityError,
+            "the certificate 'CN=*.example.com' is of *.example.com, not of ",
+        ),
+        Case(
+            "common name alone",
+            lambda: make_certificate(authority(), common_name="localhost", usage="server"),
+            IdentityError,
+            "the certificate 'CN=localhost' has no alternative name",
+        ),
+    )
+
+
+@functools.cache
+def client_cases() -> tuple[Case, ...]:
+    """Certificates of a client, for a server that allows the names ``alice`` and ``localhost``."""
+    return (
+        *_shared(client_pair, "alice", server_pair()),
+        Case("none", lambda: None, CertificateError, "the client has sent no certificate"),
+        Case(
+            "of common name",
+            lambda: make_certificate(authority(), common_name="Alice", usage="client"),
+            None,
+        ),
+        Case(
+            "not allowed",
+            lambda: client_pair("bob"),
+            IdentityError,
+            "the certificate 'CN=bob' is of bob, who is not allowed here",
+        ),
+        Case(
+            "wildcard",
+            lambda: client_pair("*.example.com"),
+            IdentityError,
+            "the certificate 'CN=*.example.com' is of *.example.com, who is not allowed here",
+        ),
+    )
+
+
+def careless(options: TlsOptions, *, server_side: bool) -> TlsOptions:
+    """Lets these options use a weak key of their own, as other programs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgevent.tls._CIPHERS", b"DEFAULT:@SECLEVEL=0")
+        options.context(server_side=server_side)
+    return options
+
+
+def only_12(options: TlsOptions, *, server_side: bool) -> TlsOptions:
+    """Keeps these options from TLS 1.3."""
+    from OpenSSL import SSL
+
+    options.context(server_side=server_side).set_max_proto_version(SSL.TLS1_2_VERSION)
+    return options
+
+
+# --- two sessions, without anything between them --------------------------------------------------
+
+
+class Talk:
+    """Two sessions whose bytes go from one to the other.
+
+    Args:
+        client: The options of one, and
+        server: of the other.
+        size: How many bytes are handed over at a time, of the handshake.
+
+    Attributes:
+        errors: What each side's handshake, or the read after it, has raised.
+    """
+
+    def __init__(
+        self,
+        client: TlsOptions | None = None,
+        server: TlsOptions | None = None,
+        *,
+        server_name: str = "localhost",
+        key: str = "",
+        size: int = 65536,
+    ) -> None:
+        ours, theirs = usual_options()
+        self.client = TlsSession(
+            client or ours,
+            "tls://server",
+            server_side=False,
+            server_name=server_name,
+            session_key=key,
+        )
+        self.server = TlsSession(server or theirs, "tls://client", server_side=True)
+        self.errors: dict[TlsSession, Exception] = {}
+        while self._step(self.client, self.server, size) | self._step(
+            self.server, self.client, size
+        ):
+            pass
+
+    def _step(self, side: TlsSession, other: TlsSession, size: int) -> bool:
+        if side not in self.errors and not side.is_ready:
+            try:
+                side.handshake()
+            except Exception as error:
+                self._note(side, error)
+        data = side.take()
+        for at in range(0, len(data), size):
+            self.hand_over(data[at : at + size], other)
+        return bool(data)
+
+    def hand_over(self, data: bytes, to: TlsSession) -> None:
+        """Lets a side have bytes of the other one."""
+        if not to.is_ready and to not in self.errors:
+            to.feed(data)
+            try:
+                to.handshake()
+            except Exception as error:
+                self._note(to, error)
+        elif to not in self.errors:
+            try:
+                assert to.decrypt(data) == b""
+            except ConnectionLostError as error:
+                self._note(to, error)
+
+    def _note(self, side: TlsSession, error: Exception) -> None:
+        error.__cause__ = error.__context__ = None  # their tracebacks hold this talk
+        self.errors[side] = error.with_traceback(None)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether both sides have shaken hands and nothing was wrong."""
+        return self.client.is_ready and self.server.is_ready and not self.errors
+
+    def end(self) -> None:
+        """Ends both sides in good order."""
+        for side in (self.client, self.server):
+            side.end()
+            side.release()
+
+    def send(self, data: bytes, *, back: bool = False, cuts: Iterable[int] = ()) -> bytes:
+        """Sends plain bytes, or sends them back; gives what comes when they are cut so."""
+        sender, receiver = (self.server, self.client) if back else (self.client, self.server)
+        records = sender.encrypt(data)
+        at, found = 0, b""
+        for cut in (*cuts, len(records)):
+            found += receiver.decrypt(records[at:cut])
+            at = cut
+        return found

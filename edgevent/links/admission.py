@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ..errors import ListenError
 from ..transport.fd import FdTransport
+from ..transport.base import Credentials
 from ..transport.stream import SocketTransport
 
 
@@ -34,6 +35,10 @@ class Admission:
         return found is not None and (
             found.uid in self._users or not self._groups.isdisjoint(transport.groups)
         )
+
+    def admits_sender(self, found: Credentials | None) -> bool:
+        """Whether the sender of a datagram is: of its groups the kernel tells only one."""
+        return found is not None and (found.uid in self._users or found.gid in self._groups)
 
 
 def _user(name: str | int) -> int:

@@ -33,6 +33,7 @@ from ..tls import TlsMode, TlsOptions, options_for
 from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
+from ..transport.rights import Fds, check_carrier
 from .flow import END
 from .message import MessageConnection, fallback_dispatcher
 
@@ -64,6 +65,8 @@ class Client(MessageConnection):
         tls: What is asked of TLS; by default all its checks, for an address of TLS.
         access: ``"read"`` opens one FIFO for reading; by default it is written to.
         close_timeout: How long :meth:`close` waits until what was sent has left, in seconds.
+        max_fds: The most file descriptors that one message may bring, over a Unix socket; none are
+            taken by default.
 
     Raises:
         ConnectError: Nobody took the connection.
@@ -96,12 +99,14 @@ class Client(MessageConnection):
         close_timeout: float = limits.CLOSE_TIMEOUT,
         tls: TlsOptions | TlsMode | None = None,
         access: Access | None = None,
+        max_fds: int = 0,
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
         self._target = Address.parse(address)
         self._tls = options_for(self._target, tls)
         self._access = access
+        check_carrier(self._target, max_fds, is_encrypted=self._tls is not None)
         self._dials_anew = wait
         self._dialling: Waiters | None = None  # those who wait for the greenlet that dials
         self._done = False
@@ -110,7 +115,7 @@ class Client(MessageConnection):
         self._arriving: Sequence[Any] = ()  # what is on its way to the inbox
         self.connect_timeout = connect_timeout
         self.close_timeout = close_timeout
-        super().__init__(None, dispatcher, clock=clock, **settings)
+        super().__init__(None, dispatcher, max_fds=max_fds, clock=clock, **settings)
         self._filters = True
         self._connect(connect_timeout)
         _open.add(self)
@@ -220,6 +225,7 @@ class Client(MessageConnection):
         timeout: float,
         serial: bool,
         idempotent: bool,
+        fds: Fds | None = None,
     ) -> Message:
         """Dials anew after a loss, with ``wait=True`` or for an idempotent request."""
         end = self._use_clock.now() + timeout
@@ -228,7 +234,7 @@ class Client(MessageConnection):
                 self._come_back(end)
             left = max(end - self._use_clock.now(), 0.0)
             try:
-                return super().request_again(message, reply, left, serial, idempotent)
+                return super().request_again(message, reply, left, serial, idempotent, fds)
             except ConnectionLostError:
                 if not idempotent or self._closed or self._use_clock.now() >= end:
                     raise
@@ -303,6 +309,8 @@ class Client(MessageConnection):
         """Without a dispatcher, answers HELP and ALIVE at once."""
         if self._takes_turns():
             return super().take_units(units)
+        if self._fds is not None:
+            units = self.assign_fds(units)
         left: list[Any] = []
         self._arriving = left
         for unit in units:
@@ -319,6 +327,8 @@ class Client(MessageConnection):
                     continue  # else whoever receives is to see it, too
             left.append(message)
         self._arriving = ()
+        if self._fds is not None:
+            self.weigh(left)
         return left
 
     def _answer_default(self, message: Message) -> None:

@@ -29,6 +29,7 @@ from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.resolve import STREAM_SCHEMES, unix_sockaddr
+from ..transport.rights import check_carrier
 from .flow import EMPTY, START
 from .message import MessageConnection
 from .report import Report
@@ -72,11 +73,15 @@ class DialledConnection(MessageConnection):
         connect_timeout: float = limits.CONNECT_TIMEOUT,
         tls: TlsOptions | TlsMode | None = None,
         access: Access | None = None,
+        max_fds: int = 0,
         **settings: Any,
     ) -> None:
-        super().__init__(None, dispatcher, **settings)
+        super().__init__(None, dispatcher, max_fds=max_fds, **settings)
         self._target = _check_address(Address.parse(address))
+        if self._target.scheme == "unixseq":  # what is kept has to fit a record later
+            self.max_line_bytes = min(self.max_line_bytes, limits.MAX_UNIX_DATAGRAM_BYTES)
         self._tls = options_for(self._target, tls)
+        check_carrier(self._target, max_fds, is_encrypted=self._tls is not None)
         self._access = access
         if self._tls is not None:
             self._tls.context(server_side=False)  # files that cannot be used are told here

@@ -214,6 +214,11 @@ class Flow(Connection):
         return self._transport is not None and not self._closed and not self._eof
 
     @property
+    def keeps_records(self) -> bool:
+        """Whether the other side gets each ``write`` as one piece, as over ``unixseq:``."""
+        return self._transport is not None and self._transport.keeps_records
+
+    @property
     def when_full(self) -> WhenFull:
         """What a send does when too much waits: ``wait``, ``raise`` or ``drop``."""
         return self.outbox.when_full
@@ -335,6 +340,8 @@ class Flow(Connection):
             self._shut()
             return
         if error.errno not in _PEER_WENT:  # the peer may still be there, and never end the stream
+            if self._eof and self._error is None:
+                self._error = error  # what it was still to be sent is lost, which is to be told
             self.ended(error)
         # Else what the peer has sent before it went is still read and handled: the end comes from
         # the read side. If it has come already, it has waited for what was to be sent.
@@ -422,7 +429,7 @@ class Flow(Connection):
             logger.warning(text, self.name, pending, lost)
 
     def cut(self) -> None:
-        """Closes at once; what has not left is lost."""
+        """Closes at once; what has not left is lost, and then the end has no mark either."""
         self._closed = True
         self._stop_alarms()
         self._pause_reading()
@@ -430,6 +437,9 @@ class Flow(Connection):
             self._introduced()
         if self._receiver is not None:
             self._turns.loop.run_callback(self._hand_over)
+        outbox = self._outbox
+        if outbox is not None and not outbox.size and self._error is None:
+            outbox.seal()
         self._shut()
 
     def _shut(self) -> None:

@@ -25,14 +25,17 @@ class Greeting:
         timeout: The limit in seconds.
         name: The name for log lines.
         priority: When its turns are granted.
-        on_end: Called with this greeting, and with ``None`` or the error that ended it. After an
-            error the transport is closed here, once the other side has seen why.
+        on_failed: Called with this greeting and the error when there will be no TLS. The transport
+            stays open for a moment, until the other side has seen why.
+        on_end: Called once, with this greeting, and the transport, which is the caller's from now
+            on; or ``None`` when it was closed.
     """
 
     __slots__ = (
         "_alarm",
         "_clock",
         "_on_end",
+        "_on_failed",
         "_transport",
         "_turns",
         "name",
@@ -49,11 +52,13 @@ class Greeting:
         timeout: float,
         name: str,
         priority: int,
-        on_end: Callable[[Greeting, HandshakeError | None], object],
+        on_failed: Callable[[Greeting, HandshakeError], object],
+        on_end: Callable[[Greeting, TlsTransport | None], object],
     ) -> None:
         self._transport: TlsTransport | None = transport
         self._turns = turns
         self._clock = clock
+        self._on_failed = on_failed
         self._on_end = on_end
         self.name = name
         self.priority = priority
@@ -63,10 +68,9 @@ class Greeting:
         self._wait()
 
     @property
-    def transport(self) -> TlsTransport:
-        """The transport, until it is closed."""
-        assert self._transport is not None
-        return self._transport
+    def peer(self) -> str:
+        """The other side's address; an empty string when the greeting has ended."""
+        return "" if self._transport is None else self._transport.peer
 
     def _wait(self) -> None:
         if self._transport is not None:
@@ -92,10 +96,11 @@ class Greeting:
     def run_turn(self) -> None:
         """Goes on with the handshake."""
         self.ticket = IDLE
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
         try:
-            done = self._transport.shake_hands()
+            done = transport.shake_hands()
         except HandshakeError as error:
             self._failed(error)
             return
@@ -104,8 +109,9 @@ class Greeting:
             self._turns.failed(error)
             return
         if done:
+            self._transport = None
             self._stop_alarm()
-            self._on_end(self, None)
+            self._on_end(self, transport)
         else:
             self._wait()
 
@@ -116,13 +122,12 @@ class Greeting:
     def _too_late(self) -> None:
         self._alarm = None
         if self._transport is not None:
-            peer = self._transport.peer
             self._unwatch()
-            self._failed(HandshakeError(f"{peer}: no TLS handshake within {self.timeout:g} s"))
+            self._failed(HandshakeError(f"{self.peer}: no TLS handshake within {self.timeout:g} s"))
 
     def _failed(self, error: HandshakeError) -> None:
         self._stop_alarm()
-        self._on_end(self, error)
+        self._on_failed(self, error)
         if self._transport is not None:
             # A close with unread input would send a reset, and the peer would lose the alert that
             # says what was wrong: what it still sends is read and dropped, for a short while.
@@ -146,15 +151,10 @@ class Greeting:
             self._alarm.stop()
             self._alarm = None
 
-    def hand_over(self) -> TlsTransport:
-        """Returns the transport, which is the caller's from now on."""
-        transport = self.transport
-        self._transport = None
-        return transport
-
     def close(self) -> None:
         """Gives everything back. Idempotent."""
         self._stop_alarm()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+            self._on_end(self, None)

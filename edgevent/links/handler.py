@@ -40,6 +40,7 @@ def make_connection(
     dispatcher: Dispatcher | None,
     *,
     max_line_bytes: int,
+    max_fds: int,
     allow_control: bool,
     keep_running: bool,
 ) -> BaseStream[Any]:
@@ -48,6 +49,8 @@ def make_connection(
         settings: dict[str, Any] = {"keep_running": keep_running}
         if issubclass(handler, MessageConnection):
             settings["allow_control"] = allow_control
+            if max_fds:
+                settings["max_fds"] = max_fds
             if dispatcher is not None:
                 settings["dispatcher"] = dispatcher
         if not issubclass(handler, StreamConnection):
@@ -59,6 +62,7 @@ def make_connection(
         transport,
         dispatcher,
         max_line_bytes=max_line_bytes,
+        max_fds=max_fds,
         allow_control=allow_control,
         keep_running=keep_running,
     )

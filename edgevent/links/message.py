@@ -25,10 +25,12 @@ from ..message import Message, parse_text
 from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
 from ..transport.base import StreamTransport
+from ..transport.rights import Fds, fd_numbers
 from ..wire import BLANKS
+from .carrying import CarryingStream
+from .fds import CarryingMessage, with_count
 from .raw import check_line_bytes
 from .request import NO_REPLIES, Request, RequestTable, reply_set
-from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
 
@@ -53,7 +55,7 @@ def _reason(error: MessageError, shown: str) -> str:
     )
 
 
-class MessageConnection(BaseStream[Message]):
+class MessageConnection(CarryingStream):
     """A stream of messages.
 
     A message goes to the request that it answers, else to the dispatcher's matches, else to
@@ -66,6 +68,8 @@ class MessageConnection(BaseStream[Message]):
             connection.
         allow_control: Whether STOP and the like are obeyed although the peer is neither local nor
             authenticated.
+        max_fds: The most file descriptors that one message may bring, over a Unix socket; none are
+            taken by default.
     """
 
     __slots__ = (
@@ -138,22 +142,29 @@ class MessageConnection(BaseStream[Message]):
         """How many malformed lines came within the last minute."""
         return len(self._malformed or ())
 
-    def send(self, message: Message, *, json: bool = False) -> None:
+    def send(self, message: Message, *, json: bool = False, fds: Fds | None = None) -> None:
         """Sends a message. Blocks the calling greenlet while too much waits for the peer.
 
         Args:
             json: Whether it is written in its JSON form; C++ services read both.
+            fds: File descriptors, or objects that have one, that go with it over a Unix socket; the
+                caller may close its own afterwards.
 
         Raises:
             MessageError: The line would be longer than ``max_line_bytes``.
             ConnectionLostError: The connection broke.
             ClosedError: This side has closed it.
             QueueFullError: Too much waits, and the caller is the hub or wants no wait.
+            UsageError: The descriptors cannot be passed: over another transport, closed ones, or
+                more than 253.
         """
         turns = self._turns
         if turns.thread != get_ident() or turns.forked:
             turns.check()
-        line = self.encode(message, True) if json else message.to_line()
+        if json or fds:
+            self.give(*self.encode_with(message, json, fds))
+            return
+        line = message.to_line()
         if len(line) > self.max_line_bytes:
             self.check_size(message, line)
         (self._outbox or self.outbox).write(line)
@@ -165,24 +176,6 @@ class MessageConnection(BaseStream[Message]):
     def note_sent(self, message: Message) -> None:
         """Takes note of a message that has just been given to the outbox."""
 
-    def encode(self, message: Message, json: bool = False) -> bytes:
-        """Returns the line that stands for a message, newline included; errors as in ``send``."""
-        if json:
-            line = message.to_json().encode("utf-8", "surrogateescape") + b"\n"
-        else:
-            line = message.to_line()
-        self.check_size(message, line)
-        return line
-
-    def check_size(self, message: Message, line: bytes) -> None:
-        """Refuses a line over the limit; its newline does not count."""
-        if len(line) > self.max_line_bytes + 1:
-            raise MessageError(
-                f"{message.command}: a line of {len(line) - 1} bytes is over the limit of"
-                f" {self.max_line_bytes}",
-                command=message.command,
-            )
-
     def request(
         self,
         message: Message,
@@ -191,6 +184,7 @@ class MessageConnection(BaseStream[Message]):
         *,
         serial: bool = True,
         idempotent: bool = False,
+        fds: Fds | None = None,
     ) -> Message:
         """Sends a message and waits for its answer. Blocks the calling greenlet alone.
 
@@ -200,6 +194,8 @@ class MessageConnection(BaseStream[Message]):
             serial: Whether a ``serial`` is added, which the answer copies.
             idempotent: Whether it may be sent a second time when the connection is lost and comes
                 back within the limit.
+            fds: File descriptors that go with it, as in :meth:`send`; those of the answer are
+                taken with :meth:`take_fds`.
 
         Raises:
             RequestTimeout: No answer came in time.
@@ -209,9 +205,9 @@ class MessageConnection(BaseStream[Message]):
             ConnectionLostError: The connection ended before the answer came.
         """
         if idempotent or self._eof or self._dials_anew:
-            return self.request_again(message, reply, timeout, serial, idempotent)
+            return self.request_again(message, reply, timeout, serial, idempotent, fds)
         replies = NO_REPLIES if reply is None else reply_set(reply)
-        return self.answer(self.ask(message, replies, timeout, serial))
+        return self.answer(self.ask(message, replies, timeout, serial, fds))
 
     def request_again(
         self,
@@ -220,17 +216,26 @@ class MessageConnection(BaseStream[Message]):
         timeout: float,
         serial: bool,
         idempotent: bool,
+        fds: Fds | None = None,
     ) -> Message:
         """Asks over a connection that may have to be made anew; this kind cannot make one."""
-        return self.answer(self.ask(message, reply_set(reply), timeout, serial))
+        return self.answer(self.ask(message, reply_set(reply), timeout, serial, fds))
 
     def ask(
-        self, message: Message, replies: frozenset[str], timeout: float, serial: bool
+        self,
+        message: Message,
+        replies: frozenset[str],
+        timeout: float,
+        serial: bool,
+        fds: Fds | None = None,
     ) -> Request:
         """Sends a request without the wait for its answer; see :meth:`answer`."""
         turns = self._turns
         if turns.thread != get_ident() or turns.forked:
             turns.check()
+        numbers: tuple[int, ...] = ()
+        if fds and (numbers := fd_numbers(fds)):
+            message = with_count(message, len(numbers))
         table = self._requests or self._open_table()
         number = message.get("serial") if serial else None
         if serial and number is None:
@@ -249,7 +254,10 @@ class MessageConnection(BaseStream[Message]):
         try:
             if len(line) > self.max_line_bytes:
                 self.check_size(message, line)
-            (self._outbox or self.outbox).write(line)
+            if numbers:
+                self.give(line, numbers)
+            else:
+                (self._outbox or self.outbox).write(line)
         except BaseException:
             table.remove(request)
             raise
@@ -353,11 +361,15 @@ class MessageConnection(BaseStream[Message]):
     ends_with_newline = True
 
     def make_record_framer(self) -> Framer:
-        """Each record is a message."""
-        return RecordFramer(self.max_line_bytes, as_text=True)
+        """The end of a record is the end of a message; a datagram is one message, in any case."""
+        transport = self._transport
+        whole = transport is not None and transport.is_datagram
+        return RecordFramer(self.max_line_bytes, as_text=True, whole=whole)
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Gives answers to the requests that wait for them, at once."""
+        if self._fds is not None:
+            return self.take_carrying(units)
         table = self._requests
         if table is None:
             return units
@@ -373,6 +385,18 @@ class MessageConnection(BaseStream[Message]):
                     left.append(message)
         return left
 
+    def handle(self, message: Message) -> None:
+        """Handles a message in a turn, as a line that has come."""
+        communicator = self._communicator
+        if communicator is not None and communicator.traces:
+            communicator.trace("%s: received %r", self.name, message)
+        self.dispatch(message)
+        self._handling = None
+
+    def takes_answer(self, message: Message) -> bool:
+        """Gives a message to the request that it answers, if it answers one."""
+        return self._requests is not None and self._requests.take(message)
+
     def process_unit(self, unit: Any) -> None:
         """Parses and dispatches one line."""
         if unit.__class__ is str:
@@ -381,6 +405,9 @@ class MessageConnection(BaseStream[Message]):
             except MessageError as error:
                 self._refuse_line(unit, error)
                 return
+        elif unit.__class__ is CarryingMessage:
+            self.handle_carrying(unit)
+            return
         else:
             message = unit
         communicator = self._communicator
@@ -391,7 +418,7 @@ class MessageConnection(BaseStream[Message]):
 
     def unpack(self, unit: Any) -> Message | None:
         """Parses a line that was not parsed in the hub."""
-        if unit.__class__ is Message:
+        if unit.__class__ is not str:
             message: Message = unit
             return message
         try:

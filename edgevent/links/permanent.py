@@ -21,6 +21,7 @@ from ..errors import (
 from ..message import Message
 from ..runtime.outbox import Outbox, WhenFull
 from ..transport.base import StreamTransport
+from ..transport.rights import Fds
 from .dialled import DialledConnection
 from .flow import EMPTY
 from .request import Request
@@ -44,6 +45,8 @@ class PermanentConnection(DialledConnection):
             called), as services need that register first.
         tls: What is asked of TLS; by default all its checks, for an address of TLS.
         access: ``"read"`` opens one FIFO for reading; by default it is written to.
+        max_fds: The most file descriptors that one message may bring, over a Unix socket; none are
+            taken by default.
         max_kept: The most messages, and
         max_kept_bytes: the most bytes, that are kept while the link is down.
 
@@ -122,7 +125,14 @@ class PermanentConnection(DialledConnection):
         self._ready = True
         self._mark_due(_FLUSH)
 
-    def send(self, message: Message, *, json: bool = False, cache: bool = False) -> None:
+    def send(
+        self,
+        message: Message,
+        *,
+        json: bool = False,
+        cache: bool = False,
+        fds: Fds | None = None,
+    ) -> None:
         """Sends a message, or keeps it until the link is up.
 
         Blocks the calling greenlet while the link is up and too much waits for the peer.
@@ -130,6 +140,7 @@ class PermanentConnection(DialledConnection):
         Args:
             json: Whether it is written in its JSON form.
             cache: Whether it is kept, in order, while the link is down.
+            fds: File descriptors that go with it over a Unix socket; such a message cannot be kept.
 
         Raises:
             NotConnectedError: The link is down, and the message was not to be kept.
@@ -137,11 +148,14 @@ class PermanentConnection(DialledConnection):
             QueueFullError: No more can be kept.
             MessageError: The line would be longer than ``max_line_bytes``.
             ClosedError: The link was closed for good.
+            UsageError: The descriptors cannot be passed, or not with a message that may be kept.
         """
         self._turns.check()
         if self._closed:
             raise self.down_error()
-        line = self.encode(message, json)
+        line, numbers = self.encode_with(message, json, fds)
+        if numbers and cache:
+            raise UsageError(f"{message.command}: a message with fds= cannot be kept: cache=True")
         if cache and (self._kept or not self._can_flush()):
             self._keep(message, line)
             return
@@ -150,7 +164,7 @@ class PermanentConnection(DialledConnection):
             raise self.down_error()
         dropped = outbox.dropped
         try:
-            outbox.write(line)
+            self.give(line, numbers)
         except NetworkError:
             if not cache or self._closed:
                 raise
@@ -190,24 +204,30 @@ class PermanentConnection(DialledConnection):
         timeout: float,
         serial: bool,
         idempotent: bool,
+        fds: Fds | None = None,
     ) -> Message:
         """Waits for the link, and asks again over the next one, if the request is idempotent."""
         if not idempotent:
-            return super().request_again(message, reply, timeout, serial, False)
+            return super().request_again(message, reply, timeout, serial, False, fds)
         end = self._use_clock.now() + timeout
         while True:
             self.wait_until_up(end - self._use_clock.now())
             left = max(end - self._use_clock.now(), 0.0)
             try:
-                return super().request_again(message, reply, left, serial, False)
+                return super().request_again(message, reply, left, serial, False, fds)
             except (ConnectionLostError, NotConnectedError) as error:
                 logger.debug("%s: %s is asked again: %s", self.name, message.command, error)
 
     def ask(
-        self, message: Message, replies: frozenset[str], timeout: float, serial: bool
+        self,
+        message: Message,
+        replies: frozenset[str],
+        timeout: float,
+        serial: bool,
+        fds: Fds | None = None,
     ) -> Request:
         """Sends a request; its answer shows that all that was sent before it has arrived."""
-        request = super().ask(message, replies, timeout, serial)
+        request = super().ask(message, replies, timeout, serial, fds)
         request.record = self._record
         request.position = self.outbox.sent_bytes + self.outbox.size
         return request

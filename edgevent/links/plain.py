@@ -64,6 +64,8 @@ class Stream(Closing):
     def read_line(self, timeout: float | None = None) -> bytes:
         r"""Returns the next line with its ``\n``; the last one may have none, ``b""`` is the end.
 
+        Over ``unixseq:`` a line ends with its record at the latest, and may have no ``\n`` either.
+
         Args:
             timeout: The limit in seconds; what has come of the line by then is kept for the next
                 call. ``None`` waits for as long as the connection is there.
@@ -79,6 +81,8 @@ class Stream(Closing):
         end = None if timeout is None else clock.now() + timeout
         start = 0
         while (found := rest.find(b"\n", start)) < 0 and len(rest) <= self.max_line_bytes:
+            if rest and self._connection.keeps_records:
+                break
             start = len(rest)
             if not self._fill(None if end is None else max(end - clock.now(), 0.0)):
                 break

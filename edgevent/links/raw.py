@@ -62,7 +62,7 @@ class LineConnection(BaseStream[bytes]):
     ends_with_newline = True
 
     def make_record_framer(self) -> Framer:
-        """Each record is a line."""
+        """The end of a record is the end of a line."""
         return RecordFramer(self.max_line_bytes)
 
     def process_unit(self, unit: Any) -> None:

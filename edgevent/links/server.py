@@ -22,6 +22,7 @@ from ..tls_session import TlsSession
 from ..transport.base import StreamTransport
 from ..transport.fifo_listen import FifoListener, FifoSession
 from ..transport.listen import Listener, listen
+from ..transport.rights import check_carrier
 from ..transport.secure import TlsTransport, with_tls
 from ..transport.stream import SocketTransport
 from .admission import Admission
@@ -75,11 +76,13 @@ class Server(Connection):
             it has sent nothing at all; one that has begun a line always is.
         introduction_timeout: That time in seconds.
         max_line_bytes: The longest line of a peer.
+        max_fds: The most file descriptors that a message of a peer may bring, over a Unix socket;
+            none are taken by default.
         peer_priority: The priority of the peers' connections, where it is not their class's.
         tls: What is asked of TLS: this side's certificate and key at least; needed for an address
             of TLS.
 
-    A class of connections is called with the transport and with ``max_line_bytes``,
+    A class of connections is called with the transport and with ``max_line_bytes``, ``max_fds``,
     ``allow_control``, ``dispatcher`` and ``keep_running`` as far as its layer has them; its own
     ``__init__``, if any, takes ``(transport, **settings)`` and passes them on.
 
@@ -99,6 +102,7 @@ class Server(Connection):
         "_greetings",
         "_handler",
         "_listeners",
+        "_max_fds",
         "_max_line_bytes",
         "_pause",
         "_peers",
@@ -135,6 +139,7 @@ class Server(Connection):
         must_introduce: bool = False,
         introduction_timeout: float = limits.INTRODUCTION_TIMEOUT,
         max_line_bytes: int = limits.MAX_LINE_BYTES,
+        max_fds: int = 0,
         peer_priority: int | None = None,
         tls: TlsOptions | TlsMode | None = None,
     ) -> None:
@@ -144,6 +149,7 @@ class Server(Connection):
         if self._tls is not None:
             self._tls.context(server_side=True)  # files that cannot be used are told here
         self._handler = check_handler(handler)
+        self._max_fds = check_carrier(self.address, max_fds, is_encrypted=self._tls is not None)
         if isinstance(handler, Dispatcher):
             if dispatcher is not None:
                 raise UsageError("a server has one dispatcher: as its handler, or as dispatcher=")
@@ -341,23 +347,25 @@ class Server(Connection):
             options.handshake_timeout,
             self.name,
             self.priority,
+            self._greeting_failed,
             self._greeted,
         )
         self._greetings.add(greeting)
 
-    def _greeted(self, greeting: Greeting, error: HandshakeError | None) -> None:
-        self._greetings.discard(greeting)
-        if error is not None:
-            self.counts["lost"] += 1
-            host = greeting.transport.peer.rpartition(":")[0]
+    def _greeting_failed(self, greeting: Greeting, error: HandshakeError) -> None:
+        self.counts["lost"] += 1
+        if self._communicator is not None:
+            host = greeting.peer.rpartition(":")[0]
             self._say(f"greeting {host}", f"no TLS with {error}")
-            self._has_room()
-            return
-        transport = greeting.hand_over()
-        if self._communicator is None:
-            transport.close()
-        else:
-            self._welcome(transport)
+
+    def _greeted(self, greeting: Greeting, transport: TlsTransport | None) -> None:
+        self._greetings.discard(greeting)
+        if transport is not None:
+            if self._communicator is None:
+                transport.close()
+            else:
+                self._welcome(transport)
+        self._has_room()
 
     def _welcome(self, transport: StreamTransport) -> None:
         try:
@@ -366,6 +374,7 @@ class Server(Connection):
                 transport,
                 self._dispatcher,
                 max_line_bytes=self._max_line_bytes,
+                max_fds=self._max_fds,
                 allow_control=self.allow_control,
                 keep_running=self.keep_running,
             )
@@ -428,7 +437,6 @@ class Server(Connection):
         self._listeners = []
         for greeting in tuple(self._greetings):
             greeting.close()
-        self._greetings.clear()
         return True
 
 

@@ -22,11 +22,13 @@ from ..errors import (
 )
 from ..limits import (
     JOIN_BYTES,
+    MAX_MESSAGE_FDS,
     OUTBOX_BYTES,
     OUTBOX_HARD_BYTES,
     SLOW_CONSUMER_TIMEOUT,
     TOTAL_QUEUED_BYTES,
 )
+from .attached import Attached, Passing
 from .clock import SYSTEM_CLOCK, Alarm, Clock
 from .turns import Turns
 from .waits import Waiters
@@ -51,6 +53,7 @@ class Outbox:
 
     __slots__ = (
         "_alarm",
+        "_attached",
         "_chunks",
         "_head",
         "_iteration",
@@ -103,6 +106,7 @@ class Outbox:
         # What waits: first the rest of what the kernel has taken a part of, then the others.
         self._head: bytes | memoryview | None = None
         self._chunks: list[bytes] | None = None
+        self._attached: Attached | None = None  # the descriptors that leave with some of it
         self._waiters: Waiters | None = None
         self._iteration = -1
         self._sent_at = 0.0
@@ -173,6 +177,67 @@ class Outbox:
             self._drain()
         return self.error is None
 
+    def as_sent(self, data: bytes) -> bytes:
+        """Returns what stands for some bytes on the wire."""
+        return data
+
+    def write_with_fds(self, data: bytes, fds: Passing) -> None:
+        """Takes bytes to send, and descriptors that leave with the first of them.
+
+        What was sent before leaves before. May switch greenlets, when the outbox is full. The
+        caller may close its descriptors afterwards.
+
+        Raises:
+            UsageError: The descriptors cannot be passed.
+            ConnectionLostError: The connection broke or was closed, now or before.
+            QueueFullError: The outbox is full, and the caller may not wait; or there are no more
+                descriptors now.
+        """
+        if self.error is not None:
+            raise self.error_again()
+        data = self.as_sent(data)
+        if not self._make_room_for(fds.count):
+            return
+        if not self.size:
+            try:
+                sent = fds.transmit(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                fds.check(error)
+                raise self._broken(error) from error
+            self.sent_bytes += sent
+            if sent == len(data):
+                return
+            if sent:
+                self._put(data[sent:])
+                self._watch()
+                return
+        fds.keep()
+        if self._attached is None:
+            self._attached = Attached(self._transmit)
+            self._transmit = self._attached.transmit
+        self._attached.add(fds, self.size)
+        self._put(data)
+        self._watch()
+
+    def _make_room_for(self, count: int) -> bool:
+        """Waits until there is room for so many descriptors; returns whether there is."""
+        while True:
+            if self.size and not self._watching:
+                self._drain()
+            if self.error is not None:
+                raise self.error_again()
+            waiting = 0 if self._attached is None else self._attached.count
+            if waiting and waiting + count > MAX_MESSAGE_FDS:
+                if not self._may_wait(f"{waiting} descriptors"):
+                    return False
+                self.wait(None)
+            elif not self.is_full:
+                return True
+            elif not self._make_room():
+                return False
+
     def _put(self, data: bytes) -> None:
         if self._chunks is None:
             self._chunks = [data]
@@ -197,19 +262,22 @@ class Outbox:
 
     def _make_room(self) -> bool:
         """Waits until there is room; returns whether there is."""
-        if self.when_full == "drop":
-            self.dropped += 1
+        if not self._may_wait(f"{self.size} bytes"):
             return False
-        if self.when_full == "raise" or getcurrent() is self._turns.hub:
-            raise QueueFullError(
-                f"the outbox is full: {self.size} bytes wait for {self._transport.peer}"
-            )
         if not self._watching:
             self._drain()
         while self.size >= self._mark():
             self.wait(None)
             if self.error is not None:
                 raise self.error_again()
+        return True
+
+    def _may_wait(self, what: str) -> bool:
+        if self.when_full == "drop":
+            self.dropped += 1
+            return False
+        if self.when_full == "raise" or getcurrent() is self._turns.hub:
+            raise QueueFullError(f"the outbox is full: {what} wait for {self._transport.peer}")
         return True
 
     def wait(self, timeout: float | None) -> bool:
@@ -285,6 +353,9 @@ class Outbox:
 
     def _unwatch(self) -> None:
         self._watching = False
+        if self._attached is not None:
+            self._attached = None
+            self._transmit = self._transport.transmit
         self._transport.unwatch_write()
         self._stop_alarm()
         self._on_empty()
@@ -361,6 +432,9 @@ class Outbox:
         self._turns.queued -= self.size
         self.size = 0
         self._head = self._chunks = None
+        if self._attached is not None:
+            self._attached.close()
+            self._attached = None
         self._stop_alarm()
         if self._watching:
             self._watching = False

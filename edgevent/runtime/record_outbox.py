@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import MessageError
 from .outbox import Outbox
+
+logger = logging.getLogger("edgevent")
 
 
 class RecordOutbox(Outbox):
@@ -29,6 +33,17 @@ class RecordOutbox(Outbox):
         self._pack = pack
         self._drops_newline = drops_newline
 
+    def as_sent(self, data: bytes) -> bytes:
+        """Returns the record for a unit, or nothing for no bytes.
+
+        Raises:
+            MessageError: It would be too long.
+        """
+        # An empty line keeps its newline: a record of no bytes would be none.
+        if self._drops_newline and len(data) > 1 and data.endswith(b"\n"):
+            data = data[:-1]
+        return self._pack(data) if data else data
+
     def write(self, data: bytes) -> None:
         """Takes what one record is to hold. May switch greenlets, when the outbox is full.
 
@@ -39,18 +54,27 @@ class RecordOutbox(Outbox):
         """
         if self.error is not None:
             raise self.error_again()
-        if self.is_full and not self._make_room():
+        record = self.as_sent(data)
+        if not record or (self.is_full and not self._make_room()):
             return
-        self._put(data)
+        self._put(record)
         if not self._watching:
             self._drain()
             if self.error is not None:
                 raise self.error_again()
 
-    def _put(self, data: bytes) -> None:
-        record = self._pack(data.removesuffix(b"\n") if self._drops_newline else data)
-        if record:
-            super()._put(record)
+    def write_soon(self, data: bytes) -> bool:
+        """Takes what one record is to hold, but never waits and never raises.
+
+        Returns:
+            Whether it was taken; what is too long for a record is not, and told in the log.
+        """
+        try:
+            record = self.as_sent(data)
+        except MessageError as error:
+            logger.warning("%s: not sent: %s", self._transport.peer, error)
+            return False
+        return super().write_soon(record) if record else self.error is None
 
     def _drain(self) -> None:
         """Writes until all is out or the kernel takes no more. Never raises."""
@@ -59,7 +83,7 @@ class RecordOutbox(Outbox):
             try:
                 self._transmit(record)
             except BlockingIOError:
-                self._chunks = [*records[index:], *(self._chunks or ())]
+                self._chunks = list(records[index:])
                 self._watch()
                 return
             except OSError as error:

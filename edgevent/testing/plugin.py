@@ -1,4 +1,4 @@
-"""A pytest plugin: fails tests that leave something behind, and gives a clock that they move.
+"""A pytest plugin: finds what tests leave behind, gives a clock that they move, and bad networks.
 
 A project asks for it in its top-level ``conftest.py``:
 
@@ -9,7 +9,8 @@ A test marked ``may_leak`` is not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ pytest.register_assert_rewrite("edgevent.testing.contract")
 from ..communicator import Communicator  # noqa: E402
 from .clock import ManualClock  # noqa: E402
 from .leaks import Snapshot, look_only_at_what_is_new, warm_up  # noqa: E402
+from .proxy import FaultProxy  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,3 +57,17 @@ def communicator(clock: ManualClock) -> Iterator[Communicator]:
     """A communicator on that clock; all that it has at the end is closed at once."""
     with Communicator(clock=clock) as made:
         yield made
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Makes proxies, called as :class:`~edgevent.testing.proxy.FaultProxy` is, and closes them."""
+    made: list[FaultProxy] = []
+
+    def make(*arguments: Any, **settings: Any) -> FaultProxy:
+        made.append(FaultProxy(*arguments, **settings))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import gevent
 
@@ -12,10 +14,16 @@ from ..address import Address
 from ..errors import ConnectionLostError, HandshakeError, TruncatedError
 from ..limits import JOIN_BYTES, READ_BYTES
 from ..runtime.clock import Clock
+from ..runtime.guards import REGISTRY
 from ..runtime.turns import TIMED_OUT, Turns, wait
-from ..tls import TlsOptions
+from ..tls import TlsOptions, check_server_name
 from ..tls_session import RECORD_BYTES, TlsSession
 from .base import Credentials, StreamTransport, drop_input
+
+logger = logging.getLogger("edgevent")
+
+# So much waits for a peer that does not read, at the most: what was offered, and answers of TLS.
+_MOST_PENDING: Final = 2 * JOIN_BYTES
 
 
 class TlsTransport:
@@ -31,9 +39,12 @@ class TlsTransport:
     """
 
     __slots__ = (
+        "_awaits_word",
         "_gone",
         "_has_finished",
+        "_has_heard",
         "_on_read",
+        "_on_write",
         "_owed",
         "_pending",
         "_plain",
@@ -52,6 +63,7 @@ class TlsTransport:
         self.session = session
         self._transmit = below.transmit
         self._on_read: Callable[[], object] | None = None
+        self._on_write: Callable[[], object] | None = None
         self._pending: memoryview | None = None  # encrypted bytes that have not left
         # Of each record of which some are pending: its size, and how many plain bytes it is.
         self._owed: list[tuple[int, int]] = []
@@ -60,6 +72,8 @@ class TlsTransport:
         self._polls = True  # whether there may be something to receive that no poll tells of
         self._poll: Any = None
         self._has_finished = False
+        self._has_heard = False  # whether something has come after the handshake
+        self._awaits_word = False  # whether the end waits for that
 
     def __repr__(self) -> str:
         return f"<TlsTransport over {self.below!r}>"
@@ -115,9 +129,11 @@ class TlsTransport:
                     return True
                 try:
                     session.handshake()
-                finally:  # after a failure, the alert that tells the other side why
-                    self._hold(session.take())
-                    self._push()
+                except HandshakeError:
+                    self._answer()  # the alert that tells the other side why
+                    raise
+                self._hold(session.take())
+                self._push()
                 if not session.is_ready and self._pending is None:
                     data = self.below.receive(READ_BYTES)
                     if not data:
@@ -143,18 +159,21 @@ class TlsTransport:
         """
         session = self.session
         if self._polls:
-            if self._plain or session.has_ended:
+            if self._plain:
                 plain, self._plain = self._plain, b""
                 return self._cut(plain, size)
+            if session.has_ended:
+                return b""
             self._polls = False
             plain = self._decrypt(b"")  # there may be something that came with the handshake
-            if plain or session.has_ended:
+            if plain or session.has_ended or session.failure:
                 return self._cut(plain, size)
         data = self.below.receive(READ_BYTES)
         if not data:
             raise TruncatedError(f"{self.peer}: the stream was cut off, without an end mark")
+        self._has_heard = True
         plain = self._decrypt(data)
-        if len(plain) <= size and plain and not session.has_ended:
+        if plain and len(plain) <= size and not session.has_news:
             return plain
         return self._cut(plain, size)
 
@@ -162,12 +181,23 @@ class TlsTransport:
         try:
             return self.session.decrypt(data)
         except ConnectionLostError:
-            self._hold(self.session.take())  # the alert that tells the other side
-            self._push_quietly()
+            self._answer()  # the alert that tells the other side
             raise
 
+    def _answer(self) -> None:
+        """Sends what OpenSSL has to say of its own: an alert, the answer to a KeyUpdate."""
+        is_first = self._pending is None
+        self._hold(self.session.take())
+        if is_first:  # else it leaves behind what the outbox has offered, and will offer again
+            with contextlib.suppress(OSError):  # the other side has gone, which is told elsewhere
+                self._push()
+
     def _cut(self, plain: bytes, size: int) -> bytes:
-        if not plain and not self.session.has_ended:
+        session = self.session
+        if session.has_news:
+            session.has_news = bool(session.has_ended or session.failure)
+            self._answer()
+        if not plain and not session.has_ended:
             raise BlockingIOError
         self._plain = plain[size:]
         self._polls = True
@@ -188,6 +218,7 @@ class TlsTransport:
     def _arm(self) -> None:
         """Calls back soon for what is here already: the transport below has nothing to tell."""
         if self._polls and self._on_read is not None and self._poll is None:
+            REGISTRY.descriptors.add(self)
             self._poll = gevent.get_hub().loop.timer(0.0)
             self._poll.start(self._call)
 
@@ -201,6 +232,7 @@ class TlsTransport:
     def _stop_poll(self) -> None:
         poll, self._poll = self._poll, None
         if poll is not None:
+            REGISTRY.descriptors.discard(self)
             poll.close()
 
     # --- sending ----------------------------------------------------------------------------------
@@ -224,17 +256,24 @@ class TlsTransport:
         session = self.session
         if size <= RECORD_BYTES:
             record = session.encrypt(data)
+            try:
+                sent = self._transmit(record)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(record):
+                return size
             self._owed.append((len(record), size))
-            self._pending = memoryview(record)
-        else:
-            view = memoryview(data)[:JOIN_BYTES]
-            records = []
-            for at in range(0, len(view), RECORD_BYTES):
-                part = view[at : at + RECORD_BYTES]
-                record = session.encrypt(part)
-                records.append(record)
-                self._owed.append((len(record), len(part)))
-            self._pending = memoryview(b"".join(records))
+            self._pending = memoryview(record)[sent:]
+            self._gone = sent
+            raise BlockingIOError
+        view = memoryview(data)[:JOIN_BYTES]
+        records = []
+        for at in range(0, len(view), RECORD_BYTES):
+            part = view[at : at + RECORD_BYTES]
+            record = session.encrypt(part)
+            records.append(record)
+            self._owed.append((len(record), len(part)))
+        self._pending = memoryview(b"".join(records))
         whole = self._push()
         if not whole:
             raise BlockingIOError
@@ -244,6 +283,10 @@ class TlsTransport:
         """Puts what OpenSSL has to say of its own behind what is pending."""
         if data:
             pending = b"" if self._pending is None else bytes(self._pending)
+            if len(pending) > _MOST_PENDING:
+                raise ConnectionLostError(
+                    f"{self.peer}: it reads nothing, and asks for ever more answers of TLS"
+                )
             self._pending = memoryview(pending + data)
             self._owed.append((len(data), 0))
 
@@ -265,30 +308,51 @@ class TlsTransport:
         self._gone = gone
         return whole
 
-    def _push_quietly(self) -> None:
-        try:
-            self._push()
-        except OSError:
-            return  # the other side has gone, which is being reported already
-
     def watch_write(self, callback: Callable[[], object]) -> None:
         """Calls back in the hub while something can be transmitted."""
-        self.below.watch_write(callback)
+        self._on_write = callback
+        if self._awaits_word:
+            self.below.watch_read(callback)
+        else:
+            self.below.watch_write(callback)
 
     def unwatch_write(self) -> None:
         """Ends it."""
+        self._on_write = None
         self.below.unwatch_write()
+        if self._awaits_word:
+            self.below.unwatch_read()
 
     # --- the end ----------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Says that nothing more comes from this side (``close_notify``).
 
+        A client waits for the first word of its server too: the session tickets of TLS 1.3, which
+        the server sends as soon as it has accepted the client. They would meet a socket that is
+        closed, which resets the connection, and what the kernel still holds would be lost.
+
         Raises:
-            BlockingIOError: There is no room for that yet.
+            BlockingIOError: There is no room for that yet, or no word has come.
         """
         self._say_end()
-        drop_input(self)  # the server's session tickets among it
+        if not self._has_heard and self.session.awaits_tickets:
+            self._await_word()
+        drop_input(self)
+
+    def _await_word(self) -> None:
+        try:
+            self.receive(READ_BYTES)
+        except BlockingIOError:
+            if not self._has_heard:
+                if not self._awaits_word:
+                    self._awaits_word = True
+                    self.below.unwatch_write()
+                    if self._on_write is not None:
+                        self.below.watch_read(self._on_write)
+                raise
+        except OSError as error:  # it does not accept this side's certificate, as a rule
+            logger.warning("what was sent last may be lost: %s", error)
 
     def _say_end(self) -> None:
         if not self._has_finished and self.session.is_ready:
@@ -309,8 +373,11 @@ class TlsTransport:
             return  # the other side has gone, which is more than an end
 
     def _push_alone(self) -> None:
-        self._push_quietly()
-        if self._pending is None or self.fileno() < 0:
+        try:
+            self._push()
+        except OSError:
+            self._pending = None  # the other side has gone
+        if self._pending is None:
             self.below.unwatch_write()
 
     def close(self) -> None:
@@ -319,11 +386,15 @@ class TlsTransport:
         Without :meth:`finish` before it, the other side is told that the stream was cut off.
         """
         self.session.release()
-        self._on_read = None
-        self._stop_poll()
-        self._polls = False
+        self.abandon()
         self._plain = b""
         self.below.close()
+
+    def abandon(self) -> None:
+        """What is here already is not received in a forked child."""
+        self._on_read = self._on_write = None
+        self._stop_poll()
+        self._polls = False
 
 
 def with_tls(address: str) -> str:
@@ -348,7 +419,8 @@ def secure(
         IdentityError: It is valid, but another one's.
         HandshakeError: They could not agree, or not in time.
     """
-    name = options.server_name or address.host or "localhost"
+    name = options.server_name or check_server_name(address.host or "localhost")
+    transport: TlsTransport | None = None
     try:
         session = TlsSession(
             options,
@@ -365,7 +437,11 @@ def secure(
                 raise HandshakeError(text, errno.ETIMEDOUT)
         return transport
     except BaseException:
-        below.close()
+        if transport is None:
+            below.close()
+        else:
+            drop_input(below)  # a close with unread input resets, and takes the alert with it
+            transport.close()
         raise
 
 

@@ -88,6 +88,18 @@ class SocketTransport(DescriptorTransport):
             return f"{self._show('')}pid {found.pid}" if found else self._show("")
         return printable(self._show(self._sockaddr))
 
+    @property
+    def sock(self) -> _socket.socket:
+        """The socket, for calls that no other transport has."""
+        return self._sock
+
+    def read_with(self, recv: Callable[[int], bytes] | None) -> None:
+        """Takes what comes by another call than ``recv``, or, for ``None``, by that again."""
+        self.receive = recv or self._recv_now
+
+    def _recv_now(self, size: int) -> bytes:
+        return self._sock.recv(size, socket.MSG_DONTWAIT)
+
     def _show(self, sockaddr: Any) -> str:
         return show_sockaddr(self._sock.family, sockaddr, self._sock.type)
 

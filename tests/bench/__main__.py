@@ -6,7 +6,7 @@ Without a name it lists them; ``all`` runs all.
 import argparse
 from collections.abc import Callable
 
-from . import peers, streams, timers, values
+from . import encrypted, peers, streams, timers, values
 from .measure import Options
 
 ROWS: dict[str, Callable[[Options], None]] = {
@@ -18,6 +18,10 @@ ROWS: dict[str, Callable[[Options], None]] = {
     "broadcast": peers.broadcast,
     "idle": peers.idle,
     "accept": peers.accept,
+    "tls-request": encrypted.tls_request,
+    "tls-one-way": encrypted.tls_one_way,
+    "tls-idle": encrypted.tls_idle,
+    "tls-handshake": encrypted.tls_handshake,
     "parse": values.parse,
     "build": values.build,
     "timers": timers.timers,

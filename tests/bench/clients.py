@@ -10,7 +10,7 @@ from gevent import socket
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
-from edgevent import Client
+from edgevent import Client, TlsOptions
 
 from .measure import Run
 from .work import LINE, line, message, request
@@ -54,9 +54,9 @@ def raw_request(place: Place) -> Iterator[Run]:
 
 
 @contextmanager
-def own_request(address: str) -> Iterator[Run]:
+def own_request(address: str, tls: TlsOptions | None = None) -> Iterator[Run]:
     """One outstanding, on one connection."""
-    with Client(address) as client:
+    with Client(address, tls=tls) as client:
 
         def run(count: int) -> None:
             for _ in range(count):
@@ -201,10 +201,10 @@ def own_one_way(address: str) -> Iterator[Run]:
 
 
 @contextmanager
-def own_one_way_again(address: str) -> Iterator[Run]:
+def own_one_way_again(address: str, tls: TlsOptions | None = None) -> Iterator[Run]:
     """The same stream, of one message that is built once and sent again and again."""
     again = message("SET", "123456")
-    with Client(address) as client:
+    with Client(address, tls=tls) as client:
 
         def run(count: int) -> None:
             for _ in range(count):

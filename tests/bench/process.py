@@ -16,8 +16,8 @@ class ServerProcess:
     """A server of ``server.py``.
 
     Args:
-        kind: ``raw`` or ``own``.
-        folder: Where its Unix socket goes.
+        kind: ``raw``, ``own``, or ``tls``: edgevent's own with TLS.
+        folder: Where its Unix socket goes, and where the files of its certificate are.
     """
 
     def __init__(self, kind: str, folder: str) -> None:
@@ -43,6 +43,11 @@ class ServerProcess:
     def tcp(self) -> str:
         """Its TCP address, as text for edgevent."""
         return f"tcp://{self.host}:{self.port}"
+
+    @property
+    def tls(self) -> str:
+        """Its TLS address, if it is an encrypted one."""
+        return f"tls://{self.host}:{self.port}"
 
     @property
     def unix(self) -> str:

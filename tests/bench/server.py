@@ -1,4 +1,4 @@
-"""The two servers, each a process of its own: ``python -m tests.bench.server raw|own FOLDER``.
+"""The servers, each a process of its own: ``python -m tests.bench.server raw|own|tls FOLDER``.
 
 Each prints its addresses as ``HOST PORT PATH`` and runs until it is killed.
 """
@@ -64,9 +64,9 @@ def run_raw(folder: str) -> None:
     server.serve_forever()
 
 
-def run_own(folder: str) -> None:
+def run_own(folder: str, encrypted: bool = False) -> None:
     """edgevent: read, parse into a Message, dispatch, build, write."""
-    from edgevent import Communicator, Dispatcher, Server, broadcast
+    from edgevent import Communicator, Dispatcher, Server, TlsOptions, broadcast
 
     from .work import message as make_message
 
@@ -103,6 +103,14 @@ def run_own(folder: str) -> None:
 
     with Communicator() as communicator:
         many = {"max_connections": 100_000}
+        if encrypted:
+            tls = TlsOptions(f"{folder}/server.crt", f"{folder}/server.key")
+            server = communicator.add_connection(
+                Server("tls://127.0.0.1:0", service, tls=tls, **many)
+            )
+            print("127.0.0.1", server.port, "-", flush=True)
+            communicator.run()
+            return
         tcp = communicator.add_connection(Server("tcp://127.0.0.1:0", service, **many))
         communicator.add_connection(Server(f"unix:{folder}/own.sock", service, **many))
         print("127.0.0.1", tcp.port, f"{folder}/own.sock", flush=True)
@@ -110,4 +118,5 @@ def run_own(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    {"raw": run_raw, "own": run_own}[sys.argv[1]](sys.argv[2])
+    run = {"raw": run_raw, "own": run_own, "tls": lambda folder: run_own(folder, True)}
+    run[sys.argv[1]](sys.argv[2])

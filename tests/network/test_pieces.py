@@ -69,6 +69,17 @@ def far_end(ground: Ground, kind: str, path: Path) -> Iterator[Callable[[], Any]
 
         yield connect
         return
+    if kind == "fifo":
+        server = ground.serve(Listening, f"fifo:{path}")
+
+        def write() -> tuple[Listening, Callable[[bytes], object], Callable[[], object]]:
+            fifo = open(path, "wb", 0)  # noqa: SIM115
+            fifo.write(b"\n")  # nobody is there before something was written
+            until(lambda: server.peers)
+            return server.peers[0], fifo.write, fifo.close
+
+        yield write
+        return
     server = ground.serve(Listening, f"unix:{path}" if kind == "unix" else "tcp://127.0.0.1:0")
 
     def accept() -> tuple[Listening, Callable[[bytes], object], Callable[[], object]]:
@@ -79,7 +90,7 @@ def far_end(ground: Ground, kind: str, path: Path) -> Iterator[Callable[[], Any]
     yield accept
 
 
-@pytest.mark.parametrize("kind", ["memory", "tcp", "unix"])
+@pytest.mark.parametrize("kind", ["memory", "tcp", "unix", "fifo"])
 def test_a_stream_in_any_pieces_gives_the_same_messages(
     ground: Ground, tmp_path: Path, kind: str
 ) -> None:

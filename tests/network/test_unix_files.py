@@ -144,7 +144,7 @@ def test_a_server_waits_for_another_that_looks_at_the_folder(path: Path, lock: i
 def test_a_lock_that_is_never_given_back_is_no_hindrance(
     path: Path, lock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgevent.transport.listen._LOCK_ATTEMPTS", 3)  # of 100, each of 10 ms
+    monkeypatch.setattr("edgevent.transport.socket_file._LOCK_ATTEMPTS", 3)  # of 100, each of 10 ms
     listen_at(path).close()
 
 

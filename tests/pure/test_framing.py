@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevent.framing import Framer, LineFramer, RawFramer, TextFramer
+from edgevent.framing import Framer, LineFramer, RawFramer, RecordFramer, TextFramer
 from edgevent.limits import MAX_LINE_BYTES, READ_BYTES
 
 STREAM = b"one\n\ntwo lines\r\n\n\xff\0;=\n" + b"x" * 50 + b"\n" + b"last, and cut short"
@@ -163,3 +163,61 @@ def test_decoded_lines_stop_at_one_that_is_too_long(pieces: list[bytes]) -> None
     assert framer.too_long
     assert framer.feed(b"more\n") == []
     assert framer.held == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "units"),
+    [
+        (b"one", [b"one"]),
+        (b"one\n", [b"one"]),
+        (b"one\ntwo", [b"one", b"two"]),
+        (b"one\n\ntwo\n\n", [b"one", b"", b"two", b""]),
+        (b"\n", [b""]),
+        (b"12345678\n12345678\n", [b"12345678", b"12345678"]),
+    ],
+)
+def test_the_end_of_a_record_ends_its_last_line(record: bytes, units: list[bytes]) -> None:
+    framer = RecordFramer(8)
+    assert pull(framer, [record, b"next"]) == ([*units, b"next"], b"", False)
+    assert framer.held == 0
+    decoded = [unit.decode() for unit in units]
+    assert RecordFramer(8, as_text=True).feed(record) == decoded
+
+
+@pytest.mark.parametrize("record", [b"", b"one", b"one\n", b"one\ntwo", b"\n\n"])
+def test_a_whole_record_is_one_unit(record: bytes) -> None:
+    assert RecordFramer(whole=True).feed(record) == [record.removesuffix(b"\n")]
+
+
+def test_records_are_decoded_as_lines_are() -> None:
+    assert RecordFramer(as_text=True).feed("é\n".encode() + b"\xff") == ["é", "\udcff"]
+
+
+@pytest.mark.parametrize(
+    ("records", "units"),
+    [
+        ([b"123456789"], []),
+        ([b"12345678", b"123456789\n", b"more"], [b"12345678"]),
+        ([b"1\n2\n123456789\n4"], [b"1", b"2"]),
+        ([b"1\n2\n12345678\n4"], [b"1", b"2", b"12345678", b"4"]),
+    ],
+)
+def test_a_line_over_the_limit_ends_the_records(records: list[bytes], units: list[bytes]) -> None:
+    framer = RecordFramer(8)
+    assert [unit for record in records for unit in framer.feed(record)] == units
+    assert framer.too_long is (len(units) < 4)
+    if framer.too_long:
+        assert framer.feed(b"more") == []
+    assert framer.end() == b""
+
+
+@given(st.lists(st.binary(min_size=1, max_size=200)))
+def test_a_stream_of_records_gives_the_lines_of_a_stream(records: list[bytes]) -> None:
+    """Ended by newlines, they are the same lines: a program may change its address alone."""
+    ended = [record if record.endswith(b"\n") else record + b"\n" for record in records]
+    lines = pull(LineFramer(100), [b"".join(ended)])
+    assert pull(RecordFramer(100), ended) == lines
+    texts = [line.decode("utf-8", "surrogateescape") for line in lines[0]]
+    assert [unit for record in ended for unit in RecordFramer(300, as_text=True).feed(record)][
+        : len(texts)
+    ] == texts

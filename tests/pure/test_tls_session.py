@@ -1,0 +1,583 @@
+"""Two sides of a TLS conversation, byte by byte, without a socket."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tls_ground import (
+    NAMES,
+    NOW,
+    Case,
+    Talk,
+    authority,
+    careless,
+    client_cases,
+    client_options,
+    client_pair,
+    middle,
+    only_12,
+    server_cases,
+    server_options,
+    server_pair,
+)
+
+from edgevent import (
+    CertificateError,
+    ConnectionLostError,
+    HandshakeError,
+    IdentityError,
+    TlsOptions,
+    UsageError,
+    make_authority,
+)
+from edgevent.limits import TLS_SESSIONS
+from edgevent.tls_session import RECORD_BYTES, TlsSession
+
+VERSIONS = ("1.2", "1.3")
+
+
+def dial(client: TlsOptions, server: TlsOptions, version: str = "1.3", **settings: Any) -> Talk:
+    if version == "1.2":
+        only_12(server, server_side=True)
+    return Talk(client, server, **settings)
+
+
+# --- the certificates of both sides ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("case", server_cases(), ids=str)
+def test_a_client_judges_its_server(case: Case, name: str, version: str) -> None:
+    server = careless(server_options(case.make()), server_side=True)
+    talk = dial(client_options(), server, version, server_name=name)
+    if case.error is None:
+        assert talk.is_up
+        assert talk.client.version == f"TLSv{version}"
+        return
+    error, said = talk.errors[talk.client], talk.errors[talk.server]
+    assert type(error) is case.error
+    assert f"tls://server: {case.sentence}" in str(error) or case.sentence in str(error)
+    if case.error is IdentityError:
+        assert str(error).endswith((f" of {name}", f" of {name} must"))
+    assert isinstance(said, CertificateError)
+    assert str(said).startswith("tls://client: the client does not accept this side's certificate")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", client_cases(), ids=str)
+def test_a_server_judges_its_client(case: Case, version: str) -> None:
+    client = careless(client_options(case.make()), server_side=False)
+    server = server_options(allow_names=["Alice", "localhost"])
+    talk = dial(client, server, version)
+    if case.error is None:
+        assert talk.is_up
+        assert talk.server.is_mutual
+        assert not talk.client.is_mutual
+        return
+    error = talk.errors[talk.server]
+    assert type(error) is case.error
+    assert str(error).startswith("tls://client: ")
+    assert case.sentence in str(error)
+    # With TLS 1.3 the client learns that from what it reads after its own handshake.
+    said = talk.errors[talk.client]
+    assert isinstance(said, HandshakeError if version == "1.2" else ConnectionLostError)
+    if case.name != "none":
+        assert "tls://server: the server does not accept this side's certificate" in str(said)
+    elif version == "1.3":
+        assert str(said).endswith("certificate required")
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("a.example.com", True), ("A.Example.Com.", True), ("a.b.example.com", False)],
+)
+def test_a_wildcard_stands_for_one_label(name: str, fits: bool) -> None:
+    server = server_options(server_pair("*.example.com"))
+    assert Talk(server=server, server_name=name).is_up == fits
+
+
+def test_the_name_may_be_another_one_than_was_dialled() -> None:
+    talk = Talk(client_options(), server_options(), server_name="b.example")
+    assert isinstance(talk.errors[talk.client], IdentityError)
+    assert Talk(client_options(), server_options(), server_name="::1").is_up
+    assert Talk(client_options(), server_options(), server_name="127.0.0.2").errors
+
+
+@pytest.mark.parametrize(("depth", "above", "fits"), [(0, 0, True), (0, 1, False), (1, 1, True)])
+def test_authorities_between_count_as_depth(depth: int, above: int, fits: bool) -> None:
+    pair = server_pair(authority=middle()) if above else server_pair()
+    talk = Talk(client_options(verify_depth=depth), server_options(pair))
+    assert talk.is_up == fits
+    if not fits:
+        assert "chain is too long: more than 0 authorities" in str(talk.errors[talk.client])
+
+
+def test_a_chain_that_was_not_sent_is_no_chain() -> None:
+    pair = server_pair(authority=middle())
+    alone = TlsOptions(pair.certificate, pair.key_pem)
+    talk = Talk(server=alone)
+    assert "issuer 'CN=middle authority' is not among" in str(talk.errors[talk.client])
+    both = client_options(authorities=[authority().certificate, middle().certificate])
+    assert Talk(both, alone).is_up
+
+
+def test_an_authority_that_has_expired_is_named() -> None:
+    old = make_authority("old", not_before=NOW - timedelta(2), not_after=NOW - timedelta(1))
+    server = server_options(server_pair(authority=old))
+    talk = Talk(client_options(authorities=old.certificate), server)
+    text = "the certificate of the authority 'CN=old': it has expired on"
+    assert text in str(talk.errors[talk.client])
+
+
+def test_a_self_signed_certificate_is_trusted_by_those_who_have_it() -> None:
+    pair = server_pair(authority=None)
+    assert Talk(client_options(authorities=pair.certificate_pem), server_options(pair)).is_up
+
+
+def signed(
+    name: str, *extensions: Any, authority: Any = None, critical: bool = False
+) -> tuple[Any, Any]:
+    """A certificate with any extensions in it, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    issuer, signer = (subject, key) if authority is None else (authority[0].subject, authority[1])
+    dates = (NOW - timedelta(1), NOW + timedelta(1))
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 5, *dates)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(signer, hashes.SHA256()), key
+
+
+@pytest.mark.parametrize("verify", ["required", "warn"])
+def test_a_certificate_that_cannot_be_read_is_refused(
+    verify: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cryptography import x509
+
+    alternative_names = x509.ObjectIdentifier("2.5.29.17")
+    unreadable = x509.UnrecognizedExtension(alternative_names, b"\x30\x03\x82\x01\xff")
+    certificate, key = signed("garbled", unreadable)
+    client = client_options(authorities=certificate, verify=verify)
+    talk = Talk(client, TlsOptions(certificate, key))
+    text = "tls://server: the certificate cannot be read: "
+    if verify == "warn":
+        assert talk.is_up
+        assert text in caplog.text
+    else:
+        assert isinstance(talk.errors[talk.client], CertificateError)
+        assert text in str(talk.errors[talk.client])
+
+
+def test_other_causes_have_a_sentence_too() -> None:
+    from cryptography import x509
+
+    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    certificate, key = signed("strange", strange, critical=True)
+    talk = Talk(client_options(authorities=certificate), TlsOptions(certificate, key))
+    text = "the certificate 'CN=strange': it is not valid (OpenSSL's verify error 34)"
+    assert text in str(talk.errors[talk.client])
+    limited = signed(
+        "limited",
+        x509.BasicConstraints(ca=True, path_length=None),
+        x509.NameConstraints([x509.DNSName("a.example")], None),
+    )
+    leaf, key = signed(
+        "leaf", x509.SubjectAlternativeName([x509.DNSName("localhost")]), authority=limited
+    )
+    talk = Talk(client_options(authorities=limited[0]), TlsOptions(leaf, key))
+    text = "an authority in its chain may not sign for this name"
+    assert text in str(talk.errors[talk.client])
+
+
+def test_what_stands_in_a_foreign_certificate_is_one_short_line() -> None:
+    from cryptography import x509
+
+    names = [x509.DNSName(f"a\nb\x1b{number}" + "x" * 100) for number in range(200)]
+    own = signed("own", x509.BasicConstraints(ca=True, path_length=None))
+    leaf, key = signed("n\n\x1b" + "y" * 50, x509.SubjectAlternativeName(names), authority=own)
+    talk = Talk(client_options(authorities=own[0]), TlsOptions(leaf, key))
+    text = str(talk.errors[talk.client])
+    assert text.isprintable()
+    assert "and 195 more, not of localhost" in text
+    assert len(text) < 700
+
+
+# --- less than all checks -------------------------------------------------------------------------
+
+
+def test_warn_goes_on_and_says_all_that_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    pair = server_pair("a.example", authority=None)
+    talk = Talk(client_options(verify="warn"), server_options(pair))
+    assert talk.is_up
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith("TLS: tls://server: the certificate 'CN=a.example': it is self-signed")
+    assert "is of a.example, not of localhost; accepted, as verify='warn' says" in second
+
+
+def test_warn_says_that_a_client_has_no_certificate(caplog: pytest.LogCaptureFixture) -> None:
+    server = server_options(mutual=True, verify="warn")
+    talk = Talk(client_options(), server)
+    assert talk.is_up
+    assert not talk.server.is_mutual
+    assert "tls://client: the client has sent no certificate; accepted" in caplog.text
+    caplog.clear()
+    assert Talk(client_options(client_pair()), server).is_up
+    assert not caplog.records
+
+
+def test_none_takes_anybody_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    pair = server_pair("a.example", authority=None)
+    assert Talk(TlsOptions(verify="none"), server_options(pair)).is_up
+    assert not caplog.records
+
+
+# --- what is known of a conversation --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_sides_know_what_was_agreed(version: str) -> None:
+    talk = dial(client_options(client_pair()), server_options(mutual=True), version)
+    for side in (talk.client, talk.server):
+        assert side.version == f"TLSv{version}"
+        assert "AES" in side.cipher or "CHACHA" in side.cipher
+        assert side.alpn == ""
+    assert talk.client.peer_certificate == server_pair().certificate
+    assert talk.server.peer_certificate == client_pair().certificate
+    assert Talk().server.peer_certificate is None
+
+
+def test_nothing_is_known_before_the_handshake() -> None:
+    session = TlsSession(client_options(), "tls://server", server_side=False)
+    assert session.cipher == ""
+    assert session.peer_certificate is None
+    assert not session.awaits_tickets
+
+
+def test_tickets_follow_the_handshake_of_a_client_with_tls_13() -> None:
+    assert [
+        dial(client_options(), server_options(), one).client.awaits_tickets for one in VERSIONS
+    ] == [
+        False,
+        True,
+    ]
+    assert not Talk().server.awaits_tickets
+
+
+def test_the_first_protocol_of_the_server_is_agreed() -> None:
+    talk = Talk(client_options(alpn=("a", "b", "c")), server_options(alpn=("x", "c", "b")))
+    assert (talk.client.alpn, talk.server.alpn) == ("c", "c")
+    assert Talk(client_options(alpn=("a",)), server_options()).client.alpn == ""
+    assert Talk(client_options(), server_options(alpn=("a",))).client.alpn == ""
+
+
+def test_no_protocol_in_common_is_an_error_on_both_sides() -> None:
+    talk = Talk(client_options(alpn=("a", "b")), server_options(alpn=("c",)))
+    assert str(talk.errors[talk.server]) == (
+        "tls://client: none of the protocols offered is known here: 'a', 'b'; here: 'c'"
+    )
+    assert isinstance(talk.errors[talk.client], HandshakeError)
+    assert "no application protocol" in str(talk.errors[talk.client])
+
+
+def test_a_minimum_version_is_an_error_on_both_sides() -> None:
+    for client, server in (
+        (only_12(client_options(), server_side=False), server_options(minimum_version="1.3")),
+        (
+            client_options(minimum_version="1.3"),
+            only_12(server_options(), server_side=True),
+        ),
+    ):
+        talk = Talk(client, server)
+        for side in (talk.client, talk.server):
+            error = talk.errors[side]
+            assert type(error) is HandshakeError
+            assert re.search(r"the TLS handshake failed: .*(protocol|version)", str(error))
+
+
+# --- names of a server ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_a_server_chooses_its_certificate_by_the_name_it_is_asked_for(mutual: bool) -> None:
+    other = server_pair("b.example")
+    by_name = {"B.example": TlsOptions(other.certificate_pem, other.key_pem)}
+    server = server_options(mutual=mutual, by_server_name=by_name, alpn=("p",))
+    client = client_options(client_pair(), alpn=("p",))
+    for name, pair in (("localhost", server_pair()), ("b.example", other)):
+        talk = Talk(client, server, server_name=name)
+        assert talk.is_up, talk.errors
+        assert talk.client.peer_certificate == pair.certificate
+        assert talk.client.alpn == "p"
+        assert talk.server.is_mutual == mutual
+    assert Talk(client, server, server_name="127.0.0.1").is_up  # an address is no server name
+    if mutual:
+        bad = Talk(client_options(), server, server_name="b.example")
+        assert "has sent no certificate" in str(bad.errors[bad.server])
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("mutual", [False, True])
+def test_a_client_resumes_its_last_session(version: str, mutual: bool) -> None:
+    client, server = client_options(client_pair()), server_options(mutual=mutual)
+    if version == "1.2":
+        only_12(client, server_side=False)
+    resumed = []
+    for _ in range(3):
+        talk = Talk(client, server, key="a")
+        assert talk.is_up
+        assert talk.send(b"x") == b"x"
+        assert talk.client.peer_certificate == server_pair().certificate
+        found = talk.server.peer_certificate
+        assert (found == client_pair().certificate) if mutual else (found is None)
+        assert talk.server.is_mutual == mutual
+        resumed.append(talk.client.was_resumed)
+        talk.end()
+    assert resumed == [False, True, True]
+    assert not Talk(client, server, key="b").client.was_resumed
+    assert not Talk(client, server).client.was_resumed
+
+
+def test_a_session_of_another_server_is_offered_in_vain() -> None:
+    client = client_options()
+    Talk(client, server_options(), key="a").end()
+    talk = Talk(client, server_options(), key="a")
+    assert talk.is_up
+    assert not talk.client.was_resumed
+
+
+def test_sessions_are_not_kept_when_that_is_not_wanted() -> None:
+    client, server = client_options(reuse_sessions=False), server_options()
+    for _ in range(2):
+        talk = Talk(client, server, key="a")
+        assert not talk.client.was_resumed
+        talk.end()
+
+
+def test_the_last_sessions_are_kept() -> None:
+    client, server = client_options(), server_options()
+    talk = Talk(client, server, key="0")
+    session: Any = talk.client._connection.get_session()
+    context = client.context(server_side=False)
+    for number in range(TLS_SESSIONS + 1):
+        client.keep_session(str(number), session, context)
+    client.keep_session("1", session, context)
+    client.keep_session("x", session, context)
+    client.keep_session("y", None, context)
+    kept = [n for n in range(TLS_SESSIONS + 1) if client.find_session(str(n)) is not None]
+    assert kept == [1, *range(3, TLS_SESSIONS + 1)]
+
+
+def test_no_session_is_resumed_after_a_reload() -> None:
+    client, server = client_options(), server_options()
+    Talk(client, server, key="a").end()
+    standing = Talk(client, server, key="a")
+    assert standing.client.was_resumed
+    assert client.reload()
+    standing.end()  # it is of the former context, and must not come back by this door
+    assert not Talk(client, server, key="a").client.was_resumed
+
+
+def test_a_ticket_is_worth_nothing_after_the_reload_of_its_server() -> None:
+    client, server = client_options(), server_options()
+    Talk(client, server, key="a").end()
+    assert server.reload()
+    talk = Talk(client, server, key="a")
+    assert talk.is_up
+    assert not talk.client.was_resumed
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_handshake_and_data_come_byte_by_byte(version: str) -> None:
+    talk = dial(client_options(client_pair()), server_options(mutual=True), version, size=1)
+    assert talk.is_up
+    for back in (False, True):
+        data = random.Random(5).randbytes(500)
+        assert talk.send(data, back=back, cuts=range(1, 600)) == data
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_record_may_be_cut_anywhere(version: str) -> None:
+    talk = dial(client_options(), server_options(), version)
+    size = len(talk.client.encrypt(b"message\n"))
+    assert talk.server.decrypt(b"") == b""
+    talk = dial(client_options(), server_options(), version)
+    for cut in range(size + 1):
+        assert talk.send(b"message\n", cuts=[cut]) == b"message\n"
+
+
+def test_records_may_be_cut_at_random_1000_times() -> None:
+    rng = random.Random(6)
+    talk = Talk()
+    for turn in range(1000):
+        parts = [rng.randbytes(rng.choice((1, 20, 300, 5000))) for _ in range(rng.randint(1, 5))]
+        back = bool(turn & 1)
+        sender, receiver = (talk.server, talk.client) if back else (talk.client, talk.server)
+        records = b"".join(map(sender.encrypt, parts))
+        cuts = sorted(rng.sample(range(len(records)), min(rng.randint(0, 6), len(records))))
+        found = b""
+        for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+            found += receiver.decrypt(records[start:end])
+        assert found == b"".join(parts)
+
+
+def test_what_comes_with_the_last_bytes_of_the_handshake_is_not_lost() -> None:
+    client = TlsSession(client_options(), "s", server_side=False, server_name="localhost")
+    server = TlsSession(server_options(), "c", server_side=True)
+    client.handshake()
+    server.feed(client.take())
+    server.handshake()
+    client.feed(server.take())
+    assert client.handshake()
+    server.feed(client.take() + client.encrypt(b"first") + client.encrypt(b"second")[:20])
+    assert server.handshake()
+    assert server.decrypt(b"") == b"first"
+    assert server.decrypt(b"") == b""
+
+
+def test_a_record_has_all_that_fits() -> None:
+    talk = Talk()
+    data = random.Random(7).randbytes(RECORD_BYTES)
+    assert talk.send(data) == data
+    assert talk.send(memoryview(data)[5:]) == data[5:]  # type: ignore[arg-type]
+    assert talk.client.take() == b""
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_end_mark_comes_after_all_data(version: str) -> None:
+    talk = dial(client_options(), server_options(), version)
+    last = talk.client.encrypt(b"last")
+    talk.client.end()
+    last += talk.client.take()
+    assert talk.server.decrypt(last) == b"last"
+    assert talk.server.has_ended
+    assert talk.send(b"answer", back=True) == b"answer"  # the other direction goes on
+    with pytest.raises(
+        ConnectionLostError, match=r"sending to tls://server failed: TLS: .*shutdown"
+    ):
+        talk.client.encrypt(b"more")
+
+
+def test_an_end_mark_alone_is_the_end() -> None:
+    talk = Talk()
+    assert talk.send(b"x") == b"x"
+    talk.client.end()
+    assert talk.server.decrypt(talk.client.take()) == b""
+    assert talk.server.has_ended
+    assert talk.server.decrypt(b"") == b""
+
+
+def test_a_session_that_has_not_begun_has_no_end_mark(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "edgevent")
+    session = TlsSession(client_options(), "tls://server", server_side=False)
+    session.handshake()
+    session.take()
+    session.end()
+    assert session.take() == b""
+    assert "tls://server: no close_notify" in caplog.text
+
+
+def test_a_corrupt_record_is_an_error_and_what_was_before_it_is_not_lost() -> None:
+    talk = Talk()
+    good, bad = talk.client.encrypt(b"good"), bytearray(talk.client.encrypt(b"bad"))
+    bad[-1] ^= 1
+    assert talk.server.decrypt(good + bytes(bad)) == b"good"
+    assert talk.server.failure.startswith("receiving from tls://client failed: TLS: ")
+    for _ in range(2):
+        with pytest.raises(ConnectionLostError, match=r"decryption failed|bad record mac"):
+            talk.server.decrypt(b"")
+    alert = talk.server.take()
+    with pytest.raises(ConnectionLostError, match="alert bad record mac"):
+        talk.client.decrypt(alert)
+
+
+def test_every_changed_byte_of_a_record_is_noticed() -> None:
+    size = len(Talk().client.encrypt(b"message"))
+    for at in range(size):
+        talk = Talk()
+        record = bytearray(talk.client.encrypt(b"message"))
+        record[at] ^= 0x41
+        try:
+            found = talk.server.decrypt(bytes(record))
+        except ConnectionLostError:
+            continue
+        assert found == b""  # its length has grown, and more is awaited
+        assert at in (3, 4)
+
+
+@pytest.mark.parametrize(
+    "text", [b"GET / HTTP/1.0\r\n\r\n", b"ALIVE serial=1\n", b"HI\n" * 10, bytes(100)]
+)
+@pytest.mark.parametrize("server_side", [False, True])
+def test_text_in_the_clear_is_no_tls(text: bytes, server_side: bool) -> None:
+    options = server_options() if server_side else client_options()
+    session = TlsSession(options, "tls://peer", server_side=server_side)
+    session.handshake()
+    session.feed(text)
+    with pytest.raises(HandshakeError, match="tls://peer: the other side does not speak TLS"):
+        session.handshake()
+
+
+def test_an_end_mark_in_the_handshake_is_an_end() -> None:
+    session = TlsSession(client_options(), "tls://peer", server_side=False)
+    session.handshake()
+    session.feed(b"\x15\x03\x01\x00\x02\x01\x00")  # an alert: close_notify
+    with pytest.raises(HandshakeError, match="the connection ended during the TLS handshake"):
+        session.handshake()
+
+
+def test_nothing_holds_a_session_that_is_over() -> None:
+    from OpenSSL import SSL
+
+    def connections() -> int:
+        return sum(isinstance(one, SSL.Connection) for one in gc.get_objects())
+
+    makers: list[Callable[[], object]] = [
+        lambda: Talk().end(),
+        lambda: Talk(server_name="b.example"),
+        lambda: Talk(client_options(alpn=("a",)), server_options(alpn=("b",))),
+        lambda: TlsSession(client_options(), "x", server_side=False).release(),
+    ]
+    for make in makers:
+        make()
+    gc.collect()
+    before = connections()
+    gc.disable()
+    try:
+        for make in makers:
+            make()
+            assert connections() == before
+        talk = Talk()
+        record = bytearray(talk.client.encrypt(b"bad"))
+        record[-1] ^= 1
+        with pytest.raises(ConnectionLostError):
+            talk.server.decrypt(bytes(record))
+        talk.end()
+    finally:
+        gc.enable()
+
+
+def test_names_that_no_certificate_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="server_name='a b': a DNS name or an IP address"):
+        client_options(server_name="a b")
+    assert NAMES[0] == "localhost"
