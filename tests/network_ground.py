@@ -41,11 +41,17 @@ LONE = f"import signal; signal.alarm({2 * PATIENCE:.0f})\n"
 """What a program that a test starts begins with: it ends although nobody is left to end it."""
 
 
-def run_program(text: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
+def run_program(
+    text: str,
+    *arguments: object,
+    before: tuple[str, ...] = (),
+    patience: float = PATIENCE,
+) -> str:
     """Runs a Python program in a process of its own, while the hub goes on; gives its output.
 
     Args:
         before: What stands before Python on the command line.
+        patience: How many seconds it may take.
     """
     done = subprocess.run(
         [*before, sys.executable, "-c", LONE + text, *map(str, arguments)],
@@ -53,7 +59,7 @@ def run_program(text: str, *arguments: object, before: tuple[str, ...] = ()) -> 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)

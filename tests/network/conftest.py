@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
-from network_ground import Ground, MovedClock, Resolver, run_program
+from network_ground import PATIENCE, Ground, MovedClock, Resolver, run_program
 from scripted_peer import ScriptedPeer, scripted_peer
 
 from edgevent import Client, Communicator
@@ -72,16 +72,16 @@ def resolver() -> Iterator[Resolver]:
 
 
 @pytest.fixture
-def own_network(need_tool: Callable[..., str]) -> Callable[[str, str], str]:
+def own_network(need_tool: Callable[..., str]) -> Callable[..., str]:
     """Runs a program in a network namespace of its own, after some commands; gives its output."""
     unshare = need_tool("unshare", package="util-linux")
     need_tool("ip", package="iproute2")
     if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a network namespace")
 
-    def run(program: str, setup: str) -> str:
+    def run(program: str, setup: str, patience: float = PATIENCE) -> str:
         command = f'ip link set lo up && {setup} && exec "$0" "$@"'
-        return run_program(program, before=(unshare, "-n", "sh", "-c", command))
+        return run_program(program, before=(unshare, "-n", "sh", "-c", command), patience=patience)
 
     return run
 
