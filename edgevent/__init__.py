@@ -16,6 +16,8 @@ from .errors import (
     CertificateError,
     CertificateFileError,
     ClosedError,
+    CommandError,
+    CommandTimeout,
     ConnectError,
     ConnectionLostError,
     ConnectTimeoutError,
@@ -25,6 +27,7 @@ from .errors import (
     DuplicateMatchError,
     DurationError,
     EdgeventError,
+    FileWatchError,
     ForkedError,
     HandshakeError,
     IdentityError,
@@ -63,8 +66,19 @@ from .links.server import Server
 from .links.undelivered import Undelivered
 from .message import Message
 from .runtime.clock import Clock
+from .runtime.signal_names import signal_name, signal_number
+from .runtime.signals import ReceivedSignal
 from .runtime.waits import deadline
 from .signing import SigningKeys
+from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
+from .sources.children import ChildWatch
+from .sources.connector import ProcessEvent
+from .sources.process import Process
+from .sources.process_events import ProcessEvents
+from .sources.reaping import ChildEvent, ChildUsage
+from .sources.file_event import FileEvent
+from .sources.files import FileWatch
+from .sources.signals import SignalSource
 from .timer import Timer
 from .tls import TlsOptions
 from .transport.base import Credentials
@@ -79,9 +93,14 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "CertificateFileError",
+    "ChildEvent",
+    "ChildUsage",
+    "ChildWatch",
     "Client",
     "Clock",
     "ClosedError",
+    "CommandError",
+    "CommandTimeout",
     "Communicator",
     "ConnectError",
     "ConnectTimeoutError",
@@ -97,9 +116,13 @@ __all__ = [
     "Definitions",
     "DescriptorError",
     "Dispatcher",
+    "Dispositions",
     "DuplicateMatchError",
     "DurationError",
     "EdgeventError",
+    "FileEvent",
+    "FileWatch",
+    "FileWatchError",
     "ForkedError",
     "HandshakeError",
     "IdentityError",
@@ -119,12 +142,17 @@ __all__ = [
     "Peer",
     "PermanentConnection",
     "Pipe",
+    "Process",
+    "ProcessEvent",
+    "ProcessEvents",
     "QueueFullError",
     "ReadyConnection",
     "ReceiveTimeout",
+    "ReceivedSignal",
     "RemoteError",
     "RequestTimeout",
     "Server",
+    "SignalSource",
     "SigningKeyError",
     "SigningKeys",
     "SlowConsumerError",
@@ -141,10 +169,14 @@ __all__ = [
     "broadcast",
     "connect",
     "deadline",
+    "ignore_signals",
     "largest_payload",
     "make_authority",
     "make_certificate",
     "path_mtu",
+    "report_deadly_signals",
     "request_many",
     "send_datagram",
+    "signal_name",
+    "signal_number",
 ]

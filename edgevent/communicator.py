@@ -21,8 +21,10 @@ from .runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from .runtime.closing import Closing
 from .runtime.monitor import Monitor
 from .runtime.native import Local, get_ident
-from .runtime.signals import SignalWatch, signal_number
+from .runtime.signal_names import catchable
+from .runtime.signals import ReceivedSignal, SignalWatch
 from .runtime.turns import Turns
+from .timeouts import Dates
 from .timer import Timer
 
 logger = logging.getLogger("edgevent")
@@ -59,6 +61,7 @@ class Communicator(Debugging, Closing):
     ) -> None:
         self.turns = Turns.current()
         self.clock = clock
+        self.dates = Dates(clock, self.turns)
         self.dispatcher = dispatcher
         self.name = name
         self.drain_timeout = drain_timeout
@@ -389,20 +392,28 @@ class Communicator(Debugging, Closing):
     def stop_on(self, *signals: str | int) -> None:
         """Stops on any of these signals: the first one drains, the second one stops at once.
 
+        A signal is given by name or number (see :func:`signal_number`). Two that come before the
+        loop's next poll are one. A :class:`SignalSource` may wait for the same signal.
+
         ``close`` lets go of them and brings back what the signals did before.
 
         Raises:
             UsageError: There is no such signal, or the thread is not the main one.
         """
         self.turns.check()
-        for name in signals:
-            number = signal_number(name)
+        for number in [catchable(one) for one in signals]:  # all, before the first is caught
             if number not in self._watches:
-                self._watches[number] = SignalWatch(number, self._stop_by_signal)
+                self._watches[number] = SignalWatch(number, self._signalled)
 
-    def _stop_by_signal(self, number: int) -> None:
+    def _signalled(self, received: ReceivedSignal) -> None:
+        # All sources of the signal are told of it before one of them is ended.
+        self.turns.loop.run_callback(self._stop_by_signal, received)
+
+    def _stop_by_signal(self, received: ReceivedSignal) -> None:
+        if self._closed or self.turns.forked:
+            return
         try:
-            logger.info("%s: signal %d", self.name, number)
+            logger.info("%s: %s", self.name, received)
             self.stop(0.0 if self._stopping else None)
         except BaseException as error:
             self.turns.failed(error)

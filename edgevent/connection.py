@@ -16,7 +16,7 @@ from .runtime.clock import SYSTEM_CLOCK, Clock
 from .runtime.closing import Closing
 from .runtime.native import get_ident
 from .runtime.turns import IDLE, RUNNING, Turns
-from .timeouts import DATE, TIMEOUT, Timed
+from .timeouts import DATE, TIMEOUT, Dates, Timed
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
@@ -38,6 +38,7 @@ class Owner(Protocol):
 
     turns: Turns
     clock: Clock
+    dates: Dates
     dispatcher: Dispatcher | None
     traces: bool
 

@@ -74,6 +74,32 @@ class SigningKeyError(EdgeventError, ValueError):
     """Keys for signed datagrams that cannot be used; the sentence names file and reason."""
 
 
+class CommandError(EdgeventError, OSError):
+    """A command could not be started; the sentence names it and the reason.
+
+    ``errno`` is that of the system call that failed, or ``None``.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+class CommandTimeout(EdgeventError, TimeoutError):  # a pair with RequestTimeout
+    """A command has not ended in time."""
+
+
+class FileWatchError(EdgeventError, OSError):
+    """A file or folder cannot be watched; the sentence names it, and the sysctl of a limit.
+
+    ``errno`` is that of the system call that failed.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
 class NetworkError(EdgeventError, OSError):
     """The base of what goes wrong between this process and a peer.
 

@@ -68,6 +68,12 @@ PROCESSING_TIME_LIMIT: Final = 0.5
 """A turn ends after so long, looked at between messages."""
 SOLE_TURN_TIME: Final = 0.001
 """A connection that nobody else waits for goes on for so long before the next poll."""
+MAX_PENDING_SIGNALS: Final = 1_000
+"""With so many that wait in a signal source the kernel keeps those that follow."""
+MAX_EVENTS: Final = 10_000
+"""The most events that wait in a source for its turn; see each source for what follows."""
+PROCESS_EVENTS_BYTES: Final = 4 * 1024 * 1024
+"""So much of what processes do may wait in the kernel; past it events are lost."""
 MAX_IDLE_WORKERS: Final = 64
 """The most greenlets that are kept for later turns."""
 HUB_BUSY_WARNING: Final = 0.1
@@ -102,6 +108,24 @@ LINK_STABLE_TIME: Final = 10.0
 """A permanent connection that was up for so long starts its pauses anew."""
 MAX_PAUSE: Final = 3600.0
 """The longest default pause between two attempts of a permanent connection."""
+LINK_LISTENING_INTERVAL: Final = 0.2
+"""A permanent connection that is down looks so often whether its service listens again."""
+LINK_RETURN_TIME: Final = 0.75
+"""Over so long the links spread their attempts that have seen their service listen again."""
+
+# --- threads and listening sockets ---------------------------------------------------------------
+LISTENING_INTERVAL: Final = 0.5
+"""A listening watch looks at the kernel's tables so often."""
+MIN_LISTENING_INTERVAL: Final = 0.01
+"""The shortest interval between two such looks."""
+MAX_THREADS: Final = 100
+"""The most threads that ``run_in_thread`` runs at a time; further calls wait for one to end."""
+THREAD_MESSAGES: Final = 1_000
+"""So many messages wait in each direction of a link with a thread; then senders wait."""
+THREAD_MESSAGES_HARD: Final = 10_000
+"""So many may wait while an answer is waited for, which may stand behind them."""
+THREAD_SEND_TIMEOUT: Final = 10.0
+"""A message to or from a thread that cannot be queued within so long is refused."""
 
 # --- servers and sockets -------------------------------------------------------------------------
 BACKLOG: Final = 1024
@@ -139,7 +163,7 @@ UNIX_GROUP_SOCKET_MODE: Final = 0o660
 SIGNATURE_WINDOW: Final = 30.0
 """A signed datagram whose time is off by more is not accepted."""
 MAX_SIGNATURES: Final = 250_000
-"""The signatures of the window that are remembered (28 MiB); past it no signed one is accepted."""
+"""The signatures of the window that are remembered (31 MiB); past it no signed one is accepted."""
 MIN_SIGNING_KEY_BYTES: Final = 16
 """The shortest key that datagrams may be signed with."""
 MAX_SIGNING_KEYS: Final = 8
@@ -150,3 +174,9 @@ KEPT_DATAGRAMS: Final = 1_000
 """The most messages that a datagram client keeps for ``receive`` while a request waits."""
 DATAGRAM_LOG_INTERVAL: Final = 1.0
 """Datagrams that are dropped for one reason are logged once in so long."""
+
+# --- files ---------------------------------------------------------------------------------------
+FILE_PAIR_TIMEOUT: Final = 0.01
+"""How long the second half of a rename is waited for; without it the file has moved away."""
+FILE_QUIET_TIME: Final = 0.1
+"""A file that was found changed is told as updated when it was not written for so long."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .certificate import Certificate
-from .errors import CertificateError, ConnectionLostError, HandshakeError
+from .errors import CertificateError, ClosedError, ConnectionLostError, HandshakeError
 from .tls import TlsOptions, reason_of
 from .tls_verify import Judge, as_ip
 
@@ -109,7 +109,7 @@ class TlsSession:
         self._header = b""  # what has come of the header of the next one
         self._context = options.context(server_side=server_side)
         connection = SSL.Connection(self._context, None)
-        self._connection = connection
+        self._connection: SSL.Connection | _Released = connection
         judge = Judge(options, peer, server_side=server_side, server_name=self.server_name)
         self._judge: Judge | None = judge
         connection.set_app_data(judge)
@@ -278,7 +278,9 @@ class TlsSession:
         except errors.Error as error:
             self.failure, self.has_news = self._broken(error), True
             if not found:
-                raise ConnectionLostError(self.failure) from error
+                # The error may be kept with its frames, and those would keep all of OpenSSL's.
+                del connection
+                raise ConnectionLostError(self.failure) from error.with_traceback(None)
         self._is_drained = True
         return found[0] if len(found) == 1 else b"".join(found)
 
@@ -330,8 +332,27 @@ class TlsSession:
             logger.debug("TLS: %s: no close_notify: %s", self.peer, reason_of(error) or error)
 
     def release(self) -> None:
-        """Ends the conversation; its session is kept for the next one with the same server."""
+        """Ends the conversation; its session is kept for the next one with the same server.
+
+        Idempotent. What is asked of it afterwards raises :class:`ClosedError`.
+        """
+        if isinstance(self._connection, _Released):
+            return
         self._dismiss()
         if self._key and self.is_ready:
             session = self._connection.get_session()
             self._options.keep_session(self._key, session, self._context)
+        # 30 KiB that must not wait for the garbage collector, as a connection may.
+        self._connection = _Released(self.peer)
+
+
+class _Released:
+    """Takes the place of what is over."""
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
+    def __getattr__(self, name: str) -> Any:
+        raise ClosedError(f"the TLS connection to {self._peer} is closed")

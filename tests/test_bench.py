@@ -22,6 +22,7 @@ ROWS = {
     "tls-one-way": ["edgevent, TLS"],
     "tls-idle": ["edgevent, new", "edgevent, used once"],
     "tls-handshake": ["P-256", "P-256, resumed"],
+    "datagrams": ["edgevent"],
     "parse": ["Message.parse"],
     "build": ["bytes(message.with_parameters())", "bytes(Message(...))"],
     "timers": ["Clock.call_later", "Timer, added", "Communicator.every"],

@@ -1,11 +1,30 @@
 """The bytes of server.py and client.py are those that the C++ programs exchange."""
 
+import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import EXAMPLES, LIMIT, Program, talk, terminate
+from gevent import subprocess
+from network_ground import Ground
+from running import EXAMPLES, LIMIT, Program, environment, talk, terminate
+from tls_ground import client_options, server_options
+
+from edgevent import (
+    Client,
+    Communicator,
+    DatagramClient,
+    DatagramServer,
+    Dispatcher,
+    Message,
+    MessageConnection,
+    Pipe,
+    Server,
+)
+from edgevent.transport.base import StreamTransport
+from edgevent.transport.memory import memory_pair
 
 SERVER = EXAMPLES / "server.py"
 CLIENT = EXAMPLES / "client.py"
@@ -200,3 +219,150 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     with listener() as sock, Program(SERVER, "--listen", place(sock), folder=tmp_path) as server:
         assert server.end() == 1
         assert server.printed == f"server: tcp://{place(sock)}: Address already in use\n"
+
+
+# --- the same conversation over everything --------------------------------------------------------
+
+CONVERSATION = ["< HI", "> DAD", "< CLIMB", "> TOP", "< WHO", "> MOM", "< BYE"]
+ANSWERS = {"HI": "DAD", "CLIMB": "TOP", "WHO": "MOM"}
+
+
+class Guest(MessageConnection):
+    """The server's side, as in server.py."""
+
+    def process_connected(self) -> None:
+        self.send(Message("HI"))
+
+
+def talking() -> Dispatcher:
+    service = Dispatcher()
+    for question, answer in (("DAD", "CLIMB"), ("TOP", "WHO"), ("MOM", "BYE")):
+        service.on(question)(lambda message, peer, answer=answer: message.reply(answer))
+    return service
+
+
+def converse(connection: MessageConnection) -> list[str]:
+    """The client's side, as in client.py; returns what was said."""
+    said = []
+    with connection:
+        while not said or said[-1] != "< BYE":
+            message = connection.receive(LIMIT)
+            said.append(f"< {message}")
+            if message.command in ANSWERS:
+                answer = Message(ANSWERS[message.command])
+                connection.send(answer)
+                said.append(f"> {answer}")
+    return said
+
+
+Way = Callable[[Ground, Path], list[str]]
+
+
+def at(address: str, dialled: str = "") -> Way:
+    """A server listens, and a client dials."""
+
+    def way(ground: Ground, folder: Path) -> list[str]:
+        if "[" in address and not has_ipv6_loopback():
+            pytest.skip("this machine has no IPv6 loopback")
+        is_tls = address.startswith("tls")
+        server = Server(
+            address.format(folder),
+            Guest,
+            dispatcher=talking(),
+            tls=server_options() if is_tls else None,
+        )
+        ground.communicator.add_connection(server)
+        where = dialled.format(folder) or server.addresses[0]
+        client = Client(where, tls=client_options() if is_tls else None)
+        if address.startswith("fifo"):
+            client.write(b"\n")  # nobody is seen at a FIFO before he has written
+        return converse(client)
+
+    return way
+
+
+def welcome(ground: Ground, side: StreamTransport | str) -> None:
+    """Serves one peer that is there already."""
+    guest = ground.communicator.add_connection(MessageConnection(side, talking()))
+    guest.send(Message("HI"))
+
+
+def in_memory(ground: Ground, folder: Path) -> list[str]:
+    near, far = memory_pair()
+    welcome(ground, far)
+    return converse(MessageConnection(near))
+
+
+def descriptors(ground: Ground, folder: Path) -> list[str]:
+    here, there = (sock.detach() for sock in socket.socketpair())
+    welcome(ground, f"fd:{there}")
+    return converse(Client(f"fd:{here}"))
+
+
+def pipe_to_a_child(ground: Ground, folder: Path) -> list[str]:
+    """The child is client.py."""
+    with Pipe() as pipe:
+        child = subprocess.Popen(
+            [sys.executable, str(CLIENT), "--server", pipe.child_address],
+            pass_fds=pipe.child_fds,
+            env=environment(folder),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with child:
+            welcome(ground, pipe.open())
+            said = child.communicate(timeout=LIMIT)[0].splitlines()
+    assert child.returncode == 0
+    return list(said)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(at("tcp://127.0.0.1:0"), id="tcp"),
+        pytest.param(at("tcp://[::1]:0"), id="tcp6"),
+        pytest.param(at("tls://127.0.0.1:0"), id="tls"),
+        pytest.param(at("unix:{}/s"), id="unix"),
+        pytest.param(at("tls+unix:{}/s", "tls+unix:{}/s"), id="tls+unix"),
+        pytest.param(at("unixseq:{}/s"), id="unixseq"),
+        pytest.param(at("fifo:{0}/in,{0}/out", "fifo:{0}/out,{0}/in"), id="fifo"),
+        pytest.param(pipe_to_a_child, id="pipe"),
+        pytest.param(descriptors, id="fd"),
+        pytest.param(in_memory, id="memory"),
+    ],
+)
+def test_it_is_the_same_over_every_stream(way: Way, tmp_path: Path) -> None:
+    with Ground(Communicator()) as ground:
+        assert way(ground, tmp_path) == CONVERSATION
+
+
+GROUP = f"239.255.{os.getpid() % 250}.19"
+
+
+@pytest.mark.parametrize(
+    ("address", "dialled", "settings"),
+    [
+        pytest.param("udp://127.0.0.1:0", "udp://127.0.0.1:{}", {}, id="udp4"),
+        pytest.param("udp://[::1]:0", "udp://[::1]:{}", {}, id="udp6"),
+        pytest.param("udp://0.0.0.0:0", "udp://127.255.255.255:{}", {}, id="broadcast"),
+        pytest.param(
+            f"udp://{GROUP}:0", f"udp://{GROUP}:{{}}", {"interface": "lo"}, id="multicast"
+        ),
+        pytest.param("unixgram:{}/s", "unixgram:{}/s", {}, id="unixgram"),
+    ],
+)
+def test_requests_are_the_same_over_every_datagram(
+    address: str, dialled: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    if "[" in address and not has_ipv6_loopback():
+        pytest.skip("this machine has no IPv6 loopback")
+    with Ground(Communicator()) as ground:
+        server = DatagramServer(
+            address.format(tmp_path), talking(), allow_unauthenticated=True, **settings
+        )
+        ground.communicator.add_connection(server)
+        with DatagramClient(dialled.format(server.port or tmp_path), **settings) as client:
+            for question, answer in (("DAD", "CLIMB"), ("TOP", "WHO"), ("MOM", "BYE")):
+                # No answer may be longer than what it answers, beyond loopback.
+                request = Message(question, {"room": "x" * 20})
+                assert client.request(request, timeout=LIMIT).command == answer

@@ -18,13 +18,18 @@ SERVER_TESTED = {"server.py", "client.py"}  # in test_conversation.py
 QUICKSTART = {"quickstart.py"}  # in isolated/test_quickstart.py
 TESTED = {
     "ask.py",
+    "beacon.py",
+    "beacon_listener.py",
     "classes.py",
     "events.py",
     "fifo_service.py",
+    "hand_over.py",
     "hello_service.py",
     "parent_and_child.py",
     "permanent.py",
     "straight.py",
+    "tls_client.py",
+    "tls_server.py",
     "words.py",
 }
 
@@ -220,8 +225,99 @@ def test_a_parent_asks_its_child(tmp_path: Path) -> None:
         assert (program.end(), program.printed) == (0, "144 True\n")
 
 
+def test_a_file_is_handed_over(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "hand_over.py", folder=tmp_path) as program:
+        assert (program.end(), program.printed) == (0, "")
+    assert (tmp_path / "web.log").read_text() == "written by the client\n"
+    assert not (tmp_path / "keeper.sock").exists()
+
+
 @pytest.mark.parametrize("command", ["cat file | {}", "{} < file", "{} < file > out; cat out"])
 def test_the_words_of_the_input_are_counted(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("one two\n\nthree " * 10_000)
     words = f"{sys.executable} {EXAMPLES / 'words.py'}"
     assert sh(command.format(words), tmp_path) == "30000\n"
+
+
+# --- datagrams ------------------------------------------------------------------------------------
+
+
+def test_the_listener_hears_the_beacon(tmp_path: Path) -> None:
+    for name in ("beacon.py", "beacon_listener.py"):
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert '"udp://239.255.41.41:4141"' in text
+        assert len(text.splitlines()) <= 25
+    group = ("udp://239.255.41.41:0", "lo")
+    with Program(EXAMPLES / "beacon_listener.py", *group, folder=tmp_path) as listener:
+        address = listener.listening_on()
+        with Program(EXAMPLES / "beacon.py", address, "lo", folder=tmp_path) as beacon:
+            for _ in range(2):
+                heard = listener.wait_for(" is there")
+                assert heard.startswith(f"process {beacon.process.pid} of ")
+            assert terminate(beacon) == 0
+        assert terminate(listener) == 0
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def ed_keys(folder: Path, *words: str) -> None:
+    subprocess.run(
+        [sys.executable, EXAMPLES.parent / "scripts" / "ed-keys", *words],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        timeout=30,
+        check=True,
+    )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A folder with the keys of the README's TLS."""
+    for words in (("ca",), ("server",), ("client", "alice")):
+        ed_keys(tmp_path, *words)
+    return tmp_path
+
+
+def test_alice_and_nobody_else_is_let_in(keys: Path) -> None:
+    for name in ("tls_server.py", "tls_client.py"):
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert '"tls://127.0.0.1:3002"' in text
+        assert len(text.splitlines()) <= 25
+    with Program(EXAMPLES / "tls_server.py", "tls://127.0.0.1:0", folder=keys) as server:
+        address = server.listening_on()
+        with Program(EXAMPLES / "tls_client.py", address, folder=keys) as client:
+            assert (client.end(), client.printed) == (0, "I am alice over TLSv1.3\n")
+        ed_keys(keys, "client", "bob", "--force")
+        with Program(EXAMPLES / "tls_client.py", address, folder=keys) as client:
+            assert client.end() == 1
+            assert "the server does not accept this side's certificate" in client.printed
+        assert terminate(server) == 0
+        assert "'CN=bob' is of bob, who is not allowed here" in server.printed
+
+
+def test_the_openssl_line_of_the_readme_is_a_client(
+    keys: Path, need_tool: Callable[..., str]
+) -> None:
+    openssl = need_tool("openssl", package="openssl")
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"`(openssl s_client [^`]+)`", readme)
+    with Program(EXAMPLES / "tls_server.py", "tls://127.0.0.1:0", folder=keys) as server:
+        place = server.listening_on().removeprefix("tls://")
+        words = line.replace("127.0.0.1:3002", place).split()
+        assert place in words
+        with subprocess.Popen(
+            [openssl, *words[1:]],
+            cwd=keys,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write(b"HELLO\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == b"WELCOME name=alice;version=TLSv1.3\n"
+            client.kill()
+        assert terminate(server) == 0

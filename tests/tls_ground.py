@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
+import gevent
 import pytest
 from gevent.event import Event
+from scripted_peer import ScriptedPeer
 
 from edgevent import (
     CertificateError,
@@ -327,3 +329,67 @@ class Talk:
             found += receiver.decrypt(records[at:cut])
             at = cut
         return found
+
+
+# --- a peer of one client -------------------------------------------------------------------------
+
+
+class Encrypted:
+    """A server of one client, which does what the test says, byte for byte.
+
+    Args:
+        client: What dials; it is called in a greenlet of its own with the address and ``tls``.
+        tickets: Whether what OpenSSL says after the handshake is sent.
+        add: The communicator that the client is added to, if it is one that dials then.
+    """
+
+    def __init__(
+        self,
+        client: Callable[..., Any],
+        *,
+        tickets: bool = True,
+        add: Any = None,
+        **settings: Any,
+    ) -> None:
+        self._peer = ScriptedPeer()
+        address = self._peer.address.replace("tcp:", "tls:")
+
+        def dial() -> Any:
+            found = client(address, tls=client_options(), **settings)
+            return found if add is None else add.add_connection(found)
+
+        task = gevent.spawn(dial)
+        self._peer.accept()
+        self.sock = self._peer.sock
+        self.session = TlsSession(server_options(), "tls://client", server_side=True)
+        while not self.session.handshake():
+            self.sock.sendall(self.session.take())
+            self.session.feed(self.sock.recv(65536))
+        if tickets:
+            self.send_tickets()
+        self.client: Any = task.get(timeout=PATIENCE)
+
+    def send_tickets(self) -> None:
+        self.sock.sendall(self.session.take())
+
+    def read(self) -> bytes:
+        """Waits for plain bytes; gives an empty string at the end mark."""
+        data = self.session.decrypt(b"")
+        while not data and not self.session.has_ended:
+            received = self.sock.recv(65536)
+            assert received, "the stream was cut off"
+            data = self.session.decrypt(received)
+        return data
+
+    def drop(self) -> None:
+        """Ends the connection, without an end mark."""
+        self._peer.drop()
+
+    def __enter__(self) -> Encrypted:
+        return self
+
+    def __exit__(self, *of_an_error: object) -> None:
+        self.client.close()
+        self.session.release()
+        self._peer.drop()
+        self._peer.stop_listening()

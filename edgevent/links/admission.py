@@ -7,8 +7,8 @@ import pwd
 from collections.abc import Iterable
 
 from ..errors import ListenError
-from ..transport.fd import FdTransport
 from ..transport.base import Credentials
+from ..transport.fd import FdTransport
 from ..transport.stream import SocketTransport
 
 

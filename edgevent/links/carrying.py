@@ -100,7 +100,7 @@ class CarryingStream(BaseStream[Message]):
             return units
         units, error = fds.assign(units, framer.held > 0)
         if error is not None:
-            self.ended(type(error)(f"{self.name}: {error}"))
+            self.ended(error)
         return units
 
     def weigh(self, units: list[Any]) -> None:

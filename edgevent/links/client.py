@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import select
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -29,6 +30,7 @@ from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.native import get_ident
 from ..runtime.turns import wait as wait_turns
 from ..runtime.waits import Waiters
+from ..signing import Guard, SigningKeys
 from ..tls import TlsMode, TlsOptions, options_for
 from ..transport.base import StreamTransport
 from ..transport.dial import dial
@@ -36,6 +38,8 @@ from ..transport.fifo import Access
 from ..transport.rights import Fds, check_carrier
 from .flow import END
 from .message import MessageConnection, fallback_dispatcher
+from .request import reply_set
+from .resending import request_until_answered
 
 logger = logging.getLogger("edgevent")
 
@@ -67,6 +71,12 @@ class Client(MessageConnection):
         close_timeout: How long :meth:`close` waits until what was sent has left, in seconds.
         max_fds: The most file descriptors that one message may bring, over a Unix socket; none are
             taken by default.
+        secret_code: The code that datagrams must have, both ways.
+        auth: The keys (or the path of their file) with which datagrams must be signed, both ways.
+
+    Over datagrams (``udp:``, ``unixgram:``) nothing says that the peer is there, or that it is
+    gone, until something is sent to it, and an idempotent request is sent again once a second; see
+    also :class:`~edgevent.DatagramClient`.
 
     Raises:
         ConnectError: Nobody took the connection.
@@ -81,6 +91,7 @@ class Client(MessageConnection):
         "_dialling",
         "_dials_anew",
         "_done",
+        "_guard",
         "_handled_end",
         "_runner",
         "_target",
@@ -100,12 +111,20 @@ class Client(MessageConnection):
         tls: TlsOptions | TlsMode | None = None,
         access: Access | None = None,
         max_fds: int = 0,
+        secret_code: str | None = None,
+        auth: SigningKeys | str | os.PathLike[str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
         self._target = Address.parse(address)
         self._tls = options_for(self._target, tls)
         self._access = access
+        self._guard: Guard | None = None
+        if self._target.is_datagram:
+            name = settings.get("name") or str(self._target)
+            self._guard = Guard(secret_code=secret_code, auth=auth, dates=clock, name=name)
+        elif secret_code is not None or auth is not None:
+            raise UsageError(f"{self._target}: secret_code= and auth= are for datagrams")
         check_carrier(self._target, max_fds, is_encrypted=self._tls is not None)
         self._dials_anew = wait
         self._dialling: Waiters | None = None  # those who wait for the greenlet that dials
@@ -207,7 +226,12 @@ class Client(MessageConnection):
             try:
                 left = max(left, 0.0)
                 return dial(
-                    self._target, left, clock=self._use_clock, tls=self._tls, access=self._access
+                    self._target,
+                    left,
+                    clock=self._use_clock,
+                    tls=self._tls,
+                    access=self._access,
+                    guard=self._guard,
                 )
             except CertificateError:
                 raise  # a later attempt would meet the same one
@@ -228,6 +252,8 @@ class Client(MessageConnection):
         fds: Fds | None = None,
     ) -> Message:
         """Dials anew after a loss, with ``wait=True`` or for an idempotent request."""
+        if self._guard is not None and idempotent:
+            return request_until_answered(self, message, reply_set(reply), timeout, serial)
         end = self._use_clock.now() + timeout
         while True:
             if self._dials_anew or idempotent:
@@ -257,8 +283,8 @@ class Client(MessageConnection):
         """Asks the kernel about the peer: a program may not have let the hub run for long."""
         transport = self._transport
         descriptor: int = getattr(transport, "fileno", lambda: -1)()
-        if self._is_lost() or descriptor < 0:
-            return False
+        if self._is_lost() or descriptor < 0 or self._guard is not None:
+            return False  # of datagrams the kernel knows nothing
         poller = _poll()
         poller.register(descriptor, select.POLLRDHUP)  # errors and hang-ups come unasked
         return bool(poller.poll(0))

@@ -56,6 +56,9 @@ class DatagramServer(DatagramFlow):
     comes meanwhile waits in the kernel's queue, which drops what it cannot hold (UDP), or lets its
     sender wait (Unix).
 
+    On a Unix socket, a sender that is connected and never reads its answers takes up the server's
+    send buffer with them, and others may get none: let in only users that are trusted that far.
+
     Args:
         address: ``udp://host:port``, ``unixgram:/path`` or ``unixgram:@name``; a multicast address
             is joined.
@@ -146,10 +149,17 @@ class DatagramServer(DatagramFlow):
         )
         self.address = Address.parse(address, default_scheme="udp")
         if not self.address.is_datagram:
-            raise UsageError(f"{self.address}: an address of scheme udp or unixgram was expected")
+            raise UsageError(
+                f"{self.address}: an address of scheme udp or unixgram was expected; see Server"
+            )
         self._dispatcher = _choose_dispatcher(handler, dispatcher)
         self._inherits = False
         self._is_raw = type(self).process_datagram is not DatagramServer.process_datagram
+        if self._is_raw and (secret_code or auth is not None):
+            raise UsageError(
+                f"{self.address}: process_datagram is overridden, and so nobody would look at"
+                " secret_code= or auth="
+            )
         self._key_file = auth if isinstance(auth, (str, os.PathLike)) else None
         self._keys = None if auth is None else _read_keys(auth)
         self._code = secret_code or ""
@@ -212,7 +222,7 @@ class DatagramServer(DatagramFlow):
     def process_datagram(self, data: bytes, peer: DatagramPeer) -> None:
         """Called in a turn with each datagram, where it is overridden; nothing is parsed then.
 
-        Secret codes and signatures are not looked at either; :meth:`DatagramPeer.write` answers.
+        :meth:`DatagramPeer.write` answers. There can be no ``secret_code`` and no ``auth`` then.
         """
 
     def process_message(self, message: Message, peer: DatagramPeer) -> bool:

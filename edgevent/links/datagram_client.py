@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -17,22 +16,22 @@ from ..errors import (
     RequestTimeout,
 )
 from ..message import Message
-from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
+from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.closing import Closing
 from ..runtime.turns import Turns, wait
 from ..runtime.waits import Waiters
 from ..signing import REASONS, Guard
 from ..transport.datagram import Datagram, default_max_bytes
 from ..transport.datagram_open import open_datagrams
+from ..transport.datagram_record import REFUSED
 from ..transport.datagram_send import send_error, send_within
 from ..transport.multicast import Reach
-from .request import Request, RequestTable, reply_set
+from .request import RequestTable, reply_set
+from .resending import Resends
 from .send_datagram import Keys, check_datagram, datagram_address
 
 logger = logging.getLogger("edgevent")
 
-# What a system call says of an earlier datagram (UDP), or of a server that has gone (Unix).
-_REFUSED: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN})
 _READS: Final = 64  # so many datagrams are read before others may run
 
 
@@ -42,8 +41,8 @@ class DatagramClient(Closing):
     Nothing is received while nobody waits for it: it stays in the kernel's queue. Several greenlets
     may wait at a time.
 
-    A client of a broadcast or multicast address takes answers from everybody; :attr:`sender` says
-    whose it was.
+    A client of a broadcast or multicast address takes answers from everybody: the first one is
+    that of ``request``, the others come to ``receive``, and :attr:`sender` says whose each was.
 
     Args:
         address: ``udp://host:port``, ``unixgram:/path`` or ``unixgram:@name``.
@@ -107,6 +106,7 @@ class DatagramClient(Closing):
             timeout=connect_timeout,
             clock=clock,
         )
+        self._asks_many = self._transport.target is not None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else self.local_address
@@ -246,7 +246,7 @@ class DatagramClient(Closing):
         try:
             send_within(transport, data, timeout=self.send_timeout, clock=self._clock)
         except ConnectionLostError as error:
-            if error.errno not in _REFUSED:
+            if error.errno not in REFUSED:
                 raise
             # UDP tells of an earlier datagram, and this one was not sent. A Unix socket's path may
             # be another server's now.
@@ -266,7 +266,7 @@ class DatagramClient(Closing):
     ) -> Message:
         data = self._encode(message)
         request = self._table.add(message, replies, serial, timeout)
-        resends = _Resends(self, request, message, interval)
+        resends: Resends | None = None
         self._begin_wait()
         try:
             try:
@@ -274,14 +274,18 @@ class DatagramClient(Closing):
             except BaseException:
                 self._table.remove(request)
                 raise
-            resends.start()
+            if interval is not None and request.answer is None:
+                resends = Resends(
+                    self._turns, self._clock, request, interval, lambda: self._resend(message)
+                )
             return self._table.wait(request)
         finally:
-            resends.stop()
+            if resends is not None:
+                resends.stop()
             self._end_wait()
 
-    def resend(self, message: Message) -> None:
-        """Called in the hub to send once more, which must not wait; a full queue is a lost one."""
+    def _resend(self, message: Message) -> None:
+        """Sends once more, in the hub, which must not wait: a full queue is a lost one."""
         try:
             self._transport.transmit(self._encode(message))
         except BlockingIOError:
@@ -330,7 +334,9 @@ class DatagramClient(Closing):
             logger.debug("%s: dropped a datagram: %s", self.name, REASONS[reason])
             return
         before, self.sender = self.sender, self._transport.show(datagram.sockaddr)
-        if self._table.take(message):
+        late = self._table.late
+        # What a group answers after its first member is no late answer, but one more.
+        if self._table.take(message) and (self._table.late == late or not self._asks_many):
             return
         self._kept.append((message, self.sender))
         self.sender = before
@@ -349,34 +355,3 @@ class DatagramClient(Closing):
             self._receivers.wake()
         else:
             logger.debug("%s: %s", self.name, failure)
-
-
-class _Resends:
-    """Sends a request again and again, until it is answered."""
-
-    def __init__(
-        self, client: DatagramClient, request: Request, message: Message, interval: float | None
-    ) -> None:
-        self._client = client
-        self._request = request
-        self._message = message
-        self._interval = interval
-        self._alarm: Alarm | None = None
-
-    def start(self) -> None:
-        """Sets the alarm for the next time."""
-        if self._interval is not None and self._request.answer is None:
-            self._alarm = self._client._clock.call_later(self._interval, self._go)
-
-    def _go(self) -> None:
-        try:
-            if self._request.answer is None:
-                self._client.resend(self._message)
-                self.start()
-        except BaseException as error:
-            self._client._turns.failed(error)
-
-    def stop(self) -> None:
-        """Sends no more."""
-        if self._alarm is not None:
-            self._alarm.stop()

@@ -50,8 +50,8 @@ class _Lane:
             self._flow.lane_ended(self)
 
     def run_unit(self, unit: Any) -> None:
-        """The same, when nothing else is to be done."""
-        self.run_turn()
+        """Lanes have no units and never get here."""
+        raise NotImplementedError
 
 
 class DatagramFlow(Connection):

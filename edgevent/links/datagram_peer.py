@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from ..address import Address
 from ..errors import AddressError, NetworkError
@@ -12,10 +12,30 @@ from ..message import Message
 from ..transport.base import Credentials
 from ..transport.datagram import DatagramTransport
 
-if TYPE_CHECKING:
-    from .datagram import DatagramServer
-
 REPLY_TO: Final = "reply_to"
+
+
+class Answering(Protocol):
+    """What a peer asks of its server."""
+
+    allow_control: bool
+
+    @property
+    def name(self) -> str:
+        """The name for log lines."""
+
+    @property
+    def communicator(self) -> Any:
+        """What runs it, or ``None``."""
+
+    def encode(self, message: Message, /) -> bytes:
+        """Returns the datagram for a message."""
+
+    def transmit(self, transport: DatagramTransport, data: bytes, sockaddr: Any, /) -> None:
+        """Sends a datagram by one of the sockets."""
+
+    def drop(self, reason: str, peer: DatagramPeer, /) -> None:
+        """Counts an answer that is not sent, and tells it."""
 
 
 class DatagramPeer:
@@ -46,7 +66,7 @@ class DatagramPeer:
 
     def __init__(
         self,
-        server: DatagramServer,
+        server: Answering,
         transport: DatagramTransport,
         sockaddr: Any,
         credentials: Credentials | None,
@@ -80,8 +100,8 @@ class DatagramPeer:
         return self._server.communicator
 
     @property
-    def server(self) -> DatagramServer:
-        """The server that the datagram came to."""
+    def server(self) -> Any:
+        """The :class:`~edgevent.DatagramServer` that the datagram came to."""
         return self._server
 
     @property

@@ -31,6 +31,7 @@ from ..transport.fifo import Access
 from ..transport.resolve import STREAM_SCHEMES, unix_sockaddr
 from ..transport.rights import check_carrier
 from .flow import EMPTY, START
+from .listener_wait import ListenerWait, waits_for_listener
 from .message import MessageConnection
 from .report import Report
 
@@ -55,6 +56,7 @@ class DialledConnection(MessageConnection):
         "_begun",
         "_callbacks",
         "_dialler",
+        "_listener",
         "_report",
         "_target",
         "_tls",
@@ -71,6 +73,7 @@ class DialledConnection(MessageConnection):
         *,
         pauses: str | Sequence[float] | Backoff | None = None,
         connect_timeout: float = limits.CONNECT_TIMEOUT,
+        wait_for_listener: bool | None = None,
         tls: TlsOptions | TlsMode | None = None,
         access: Access | None = None,
         max_fds: int = 0,
@@ -87,6 +90,9 @@ class DialledConnection(MessageConnection):
             self._tls.context(server_side=False)  # files that cannot be used are told here
         self._backoff = pauses if isinstance(pauses, Backoff) else Backoff(pauses)
         self.connect_timeout = connect_timeout
+        self._listener: ListenerWait | None = None
+        if waits_for_listener(self._target, wait_for_listener, has_pauses=pauses is not None):
+            self._listener = ListenerWait(self._target, self._turns, self._service_is_back)
         self.attempts = 0
         self._report = Report(self._turns, self._get_name)
         self._up = Waiters(self._turns)
@@ -188,6 +194,24 @@ class DialledConnection(MessageConnection):
         else:
             self._alarm_to_dial = self._use_clock.call_later(pause, self._attempt_due)
 
+    def _dial_later(self, error: ConnectError | None = None) -> None:
+        """Dials after the next pause, or before, as soon as the service listens again."""
+        self._dial_after(self._backoff.next())
+        if self._listener is not None and self._alarm_to_dial is not None and self._enabled:
+            self._listener.start(self._use_clock, error)
+
+    def _service_is_back(self, delay: float) -> None:
+        if self._transport is None and self._alarm_to_dial is not None:
+            self._dial_after(delay)
+
+    def _enabled_changed(self, enabled: bool) -> None:
+        super()._enabled_changed(enabled)
+        if self._listener is not None and self._alarm_to_dial is not None:
+            if enabled:
+                self._listener.start(self._use_clock)
+            else:
+                self._listener.stop()
+
     def _attempt_due(self) -> None:
         try:
             self._alarm_to_dial = None
@@ -200,6 +224,8 @@ class DialledConnection(MessageConnection):
         if self._alarm_to_dial is not None:
             self._alarm_to_dial.stop()
             self._alarm_to_dial = None
+        if self._listener is not None:
+            self._listener.stop()
         if self._dialler is not None:
             self._turns.loop.run_callback(self._abort, self._dialler)
 
@@ -235,6 +261,8 @@ class DialledConnection(MessageConnection):
 
     def _dial(self) -> None:
         self.attempts += 1
+        if self._listener is not None:
+            self._listener.stop()
         transport = self._try_to_dial()
         if transport is None:
             return
@@ -258,7 +286,7 @@ class DialledConnection(MessageConnection):
         self._report.say(self._use_clock, logging.WARNING, f"cannot connect: {error}")
         self.call_hook(self.process_connection_failed, error)
         self._call_back("failed", error)
-        self._dial_after(self._backoff.next())
+        self._dial_later(error)
 
     def _call_back(self, what: str, *arguments: Any) -> None:
         for function in tuple(self._callbacks.get(what, ())):
@@ -291,7 +319,7 @@ class DialledConnection(MessageConnection):
         self._call_back("disconnected")
         assert self._up_since is not None
         self._backoff.lost(self._use_clock.now() - self._up_since)
-        self._dial_after(self._backoff.next())
+        self._dial_later()
 
     def _let_go(self) -> None:
         outbox, transport = self._outbox, self._transport

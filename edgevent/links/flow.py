@@ -23,6 +23,7 @@ from ..errors import (
 from ..framing import Framer
 from ..limits import READ_BYTES
 from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
+from ..runtime.datagram_outbox import DatagramOutbox
 from ..runtime.inbox import Inbox
 from ..runtime.outbox import Outbox, WhenFull
 from ..runtime.record_outbox import RecordOutbox
@@ -137,10 +138,15 @@ class Flow(Connection):
         arguments = (transport, self._turns, self._sending_broke, self._emptied)
         if transport.keeps_records:
             self._framer = self.make_record_framer()
-            pack = cast(RecordTransport, transport).pack
-            self._outbox = RecordOutbox(
-                *arguments, clock=self._use_clock, pack=pack, drops_newline=self.ends_with_newline
-            )
+            settings: dict[str, Any] = {
+                "clock": self._use_clock,
+                "pack": cast(RecordTransport, transport).pack,
+                "drops_newline": self.ends_with_newline,
+            }
+            if transport.is_datagram:
+                self._outbox = DatagramOutbox(*arguments, on_lost=self.undeliverable, **settings)
+            else:
+                self._outbox = RecordOutbox(*arguments, **settings)
         else:
             self._framer = self.make_framer()
             self._outbox = Outbox(*arguments, clock=self._use_clock)

@@ -41,6 +41,10 @@ class PermanentConnection(DialledConnection):
         pauses: The delay of the first attempt and the pauses between attempts; see
             :class:`~edgevent.Backoff`.
         connect_timeout: The limit of one attempt, in seconds.
+        wait_for_listener: Whether a link that is down looks five times a second whether its service
+            listens again, and dials within a second then, besides after the pauses. By default
+            this is so for loopback and Unix addresses without ``pauses``; of others it cannot be
+            seen.
         wait_ready: Whether what was kept leaves only after READY came (or :meth:`set_ready` was
             called), as services need that register first.
         tls: What is asked of TLS; by default all its checks, for an address of TLS.
@@ -52,6 +56,7 @@ class PermanentConnection(DialledConnection):
 
     Raises:
         AddressError: The address is of no stream socket.
+        UsageError: ``wait_for_listener`` was asked for, and is not possible.
 
     Attributes:
         undelivered: What was sent and may be lost; see :class:`~edgevent.Undelivered`.

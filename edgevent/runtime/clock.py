@@ -40,7 +40,10 @@ class Clock:
         timer = gevent.get_hub().loop.timer(delay if delay > 0.0 else 0.0)
         # The loop's own time is that of its last poll: counted from there, the delay would be too
         # short by all that the caller has computed since.
-        timer.start(callback, *arguments, update=True)
+        if arguments:
+            timer.start(callback, *arguments, update=True)
+        else:  # 0.1 us less
+            timer.start(callback, update=True)
         alarm: Alarm = timer
         return alarm
 

@@ -157,7 +157,7 @@ class DatagramTransport(DescriptorTransport):
         SO_BROADCAST (man 7 socket); any other EACCES stays.
         """
         sock = self._sock
-        if sock.family != socket.AF_INET or self.may_broadcast:
+        if self.may_broadcast:
             self._send(data, where)  # raises it anew
             return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -239,6 +239,12 @@ class DatagramTransport(DescriptorTransport):
     def is_at_loopback(self) -> bool:
         """Whether it is bound where no other machine can send to."""
         return self.is_local(self._sock.getsockname())
+
+    @property
+    def is_to_loopback(self) -> bool:
+        """Whether what it sends by default goes to this machine."""
+        where = self._remote if self.target is None else self.target
+        return where is not None and self.is_local(where)
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ from ..limits import CONNECT_TIMEOUT
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.turns import TIMED_OUT, Turns, wait
 from ..runtime.watchers import WRITE, io_watcher
+from ..signing import Guard
 from ..tls import TlsMode, TlsOptions, options_for
 from .adopt import adopt
 from .base import StreamTransport
+from .datagram_record import dial_datagrams
 from .fifo import Access, dial_fifo
 from .record import connected
 from .resolve import Endpoint, resolve
@@ -32,6 +34,7 @@ def dial(
     clock: Clock = SYSTEM_CLOCK,
     tls: TlsOptions | TlsMode | None = None,
     access: Access | None = None,
+    guard: Guard | None = None,
 ) -> StreamTransport:
     """Connects, and returns the transport. Blocks the calling greenlet.
 
@@ -42,10 +45,12 @@ def dial(
         tls: What is asked of TLS; by default all its checks, for an address of TLS.
         access: ``"read"`` or ``"write"``: which way one FIFO is opened (it is written to by
             default), or which way alone a descriptor is used that is open for both.
+        guard: What proves the sender of datagrams.
 
     Raises:
         ConnectError: Nobody took the connection; it names the address and the last reason.
         ConnectTimeoutError: The limit was reached.
+        CertificateFileError: A file of TLS cannot be used.
         HandshakeError: There is no TLS with whoever took it; a subclass says whose certificate is
             not accepted.
         AddressError: The address is of no stream.
@@ -53,6 +58,8 @@ def dial(
     """
     Turns.current().check_wait()
     options = options_for(address, tls)
+    if options is not None:
+        options.context(server_side=False)  # files that cannot be used are told before all else
     end = clock.now() + timeout
     if access not in (None, "read", "write"):
         raise UsageError(f"access={access!r}: 'read' or 'write' was expected")
@@ -62,6 +69,8 @@ def dial(
         transport = adopt(address, access)
     elif access is not None:
         raise UsageError(f"{address} goes both ways: access= is for FIFOs and descriptors")
+    elif address.is_datagram:
+        transport = dial_datagrams(address, timeout, clock=clock, guard=guard)
     else:
         transport = _dial_socket(address, timeout, clock)
     if options is None:

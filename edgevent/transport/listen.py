@@ -96,6 +96,10 @@ def listen(
     """
     if address.scheme == "fifo":
         return [listen_fifo(address, mode, group)]
+    if address.is_datagram:
+        raise ListenError(f"{address}: datagrams are served by DatagramServer")
+    if address.scheme == "fd":
+        raise ListenError(f"{address}: a descriptor has one peer, and a connection takes it over")
     check_has_file(address, mode, group)
     try:
         endpoints = resolve(address, passive=True)

@@ -67,7 +67,8 @@ def resolve(
     """
     if address.scheme not in schemes:
         expected = ", ".join(schemes)
-        raise AddressError(f"{str(address)!r}: an address of scheme {expected} was expected")
+        hint = "; see DatagramServer" if address.is_datagram else ""
+        raise AddressError(f"{str(address)!r}: an address of scheme {expected} was expected{hint}")
     if address.is_unix:
         kind = _UNIX_KINDS.get(address.scheme, socket.SOCK_STREAM)
         return [Endpoint(socket.AF_UNIX, unix_sockaddr(address), kind)]

@@ -57,13 +57,13 @@ def check_carrier(address: Address, max_fds: int, *, is_encrypted: bool) -> int:
         UsageError: They may not.
     """
     if max_fds and (address.scheme not in _CARRIERS or is_encrypted):
-        raise _no_carrier(str(address), is_encrypted)
+        how = " with TLS" if is_encrypted and not address.is_tls else ""
+        raise _no_carrier(f"{address}{how}")
     return check_max_fds(max_fds)
 
 
-def _no_carrier(address: str, is_encrypted: bool) -> UsageError:
-    how = " with TLS" if is_encrypted else ""
-    return UsageError(f"{address}{how} cannot carry file descriptors: unix: and unixseq: can")
+def _no_carrier(where: str) -> UsageError:
+    return UsageError(f"{where} cannot carry file descriptors: unix: and unixseq: can")
 
 
 def fd_numbers(fds: Fds) -> tuple[int, ...]:
@@ -151,7 +151,7 @@ class PassedFds:
 def _check_socket(transport: StreamTransport) -> _socket.socket:
     if isinstance(transport, SocketTransport) and transport.sock.family == socket.AF_UNIX:
         return transport.sock
-    raise _no_carrier(transport.peer, is_encrypted=False)
+    raise _no_carrier(transport.peer)
 
 
 class Descriptors:
@@ -226,8 +226,7 @@ class FdReader:
                     fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
                     waiting += fds
         if flags & socket.MSG_CTRUNC:
-            self.drop()
-            raise DescriptorError("descriptors came and were lost: too many open files")
+            raise self._failed("some that came were lost: too many open files")
         # Else what is complete now takes its own first; see MessageFds.
         if waiting and (not data or (self._is_stream and b"\n" not in data)):
             self.check(begun=bool(data))
@@ -243,10 +242,10 @@ class FdReader:
             DescriptorError: It can belong to no message.
         """
         count = len(self._waiting)
-        if count > (self.max_fds if begun else 0):
-            self.drop()
-            limit = f"more than max_fds={self.max_fds}" if begun else "which no message names"
-            raise DescriptorError(f"{count} descriptors came, {limit}")
+        if count and not begun:
+            raise self._failed(f"{count} came that no message names")
+        if count > self.max_fds:
+            raise self._failed(f"{count} came for one message, and max_fds is {self.max_fds}")
 
     def take(self, count: int) -> Descriptors:
         """Returns the next ones, which a message names.
@@ -255,16 +254,19 @@ class FdReader:
             DescriptorError: So many have not come, or may not.
         """
         waiting = self._waiting
-        if not 0 <= count <= min(self.max_fds, len(waiting)):
-            came = len(waiting)
-            self.drop()
-            if count > self.max_fds:
-                raise DescriptorError(f"{count} descriptors are over the limit, {self.max_fds}")
-            raise DescriptorError(f"{count} descriptors are named, and {came} came")
+        if count > self.max_fds:
+            raise self._failed(f"a message names {count}, and max_fds is {self.max_fds}")
+        if not 0 <= count <= len(waiting):
+            raise self._failed(f"a message names {count}, and {len(waiting)} came")
         found = Descriptors(waiting[:count])
         del waiting[:count]
         self._given.add(found)
         return found
+
+    def _failed(self, what: str) -> DescriptorError:
+        peer = "" if self._transport is None else self._transport.peer
+        self.drop()
+        return DescriptorError(f"{peer}: file descriptors: {what}")
 
     def drop(self) -> None:
         """Closes those that no message has taken, and takes no more."""

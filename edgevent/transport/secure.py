@@ -185,7 +185,7 @@ class TlsTransport:
             raise
 
     def _answer(self) -> None:
-        """Sends what OpenSSL has to say of its own: an alert, the answer to a KeyUpdate."""
+        """Sends what OpenSSL has to say of its own: an alert, as that against a renegotiation."""
         is_first = self._pending is None
         self._hold(self.session.take())
         if is_first:  # else it leaves behind what the outbox has offered, and will offer again

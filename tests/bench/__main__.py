@@ -6,7 +6,7 @@ Without a name it lists them; ``all`` runs all.
 import argparse
 from collections.abc import Callable
 
-from . import encrypted, peers, streams, timers, values
+from . import datagrams, encrypted, peers, streams, timers, values
 from .measure import Options
 
 ROWS: dict[str, Callable[[Options], None]] = {
@@ -22,6 +22,7 @@ ROWS: dict[str, Callable[[Options], None]] = {
     "tls-one-way": encrypted.tls_one_way,
     "tls-idle": encrypted.tls_idle,
     "tls-handshake": encrypted.tls_handshake,
+    "datagrams": datagrams.datagrams,
     "parse": values.parse,
     "build": values.build,
     "timers": timers.timers,
@@ -47,7 +48,7 @@ def main() -> None:
         ROWS[name](options)
     if not names:
         for name, row in ROWS.items():
-            print(f"{name:12}{row.__doc__}")
+            print(f"{name:14}{row.__doc__}")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ class ServerProcess:
     Args:
         kind: ``raw``, ``own``, or ``tls``: edgevent's own with TLS.
         folder: Where its Unix socket goes, and where the files of its certificate are.
+        module: The program, where it is another one.
     """
 
-    def __init__(self, kind: str, folder: str) -> None:
+    def __init__(self, kind: str, folder: str, module: str = "tests.bench.server") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.server", kind, folder],
+            [sys.executable, "-m", module, kind, folder],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,6 @@ from network_ground import PATIENCE, Ground, until
 from scripted_peer import ScriptedPeer, scripted_peer
 
 from edgevent import (
-    AddressError,
     Client,
     ConnectError,
     ConnectionLostError,
@@ -51,11 +50,6 @@ def test_nobody_listens(tmp_path: Path, wait: bool) -> None:
     for address in (f"tcp://127.0.0.1:{free_port()}", f"unix:{tmp_path}/none"):
         with pytest.raises(ConnectError, match=address):
             Client(address, wait=wait, connect_timeout=0.05)
-
-
-def test_an_address_that_no_stream_has() -> None:
-    with pytest.raises(AddressError, match="udp"):
-        Client("udp://127.0.0.1:1", wait=True)
 
 
 def test_it_waits_until_the_service_is_up(

@@ -23,8 +23,10 @@ from edgevent import (
     ListenError,
     Message,
     MessageError,
+    SigningKeys,
     UsageError,
 )
+from edgevent.runtime.turns import IDLE, RUNNING
 
 
 @pytest.fixture(params=KINDS)
@@ -110,7 +112,10 @@ def test_a_class_gets_datagrams_as_they_are(ground: Ground, address: str) -> Non
                 raise ValueError
             peer.write(data[::-1])
 
-    server = ground.communicator.add_connection(Raw(address, secret_code="ignored"))
+    for settings in ({"secret_code": "x"}, {"auth": SigningKeys("a key of 16 bytes")}):
+        with pytest.raises(UsageError, match="nobody would look at secret_code= or auth="):
+            Raw(address, **settings)
+    server = ground.communicator.add_connection(Raw(address))
     with plain(server.addresses[0]) as sock:
         sock.send(b"fail")
         for data in (b"\xff\0\n", b"ALIVE", b"x" * server.max_datagram_bytes):
@@ -320,27 +325,22 @@ def test_what_came_while_it_was_disabled_is_served_later(ground: Ground, address
 def test_a_ready_turn_is_cancelled_with_the_connection(ground: Ground) -> None:
     go = Event()
     service, notes = waiting_service(go)
-    server = serve(ground, UDP, service, concurrency=3)
+    server = serve(ground, UDP, service, concurrency=2)
     with plain(server.addresses[0]) as sock:
         sock.send(b"WAIT n=1")
         until(lambda: notes)
+        (lane,) = server._lanes
         sock.send(b"WAIT n=2")
-        lane = server._free[-1]
-
-        def disable() -> None:  # between the event and its turn
-            if lane.ticket not in (0, -1):
-                server.enabled = False
-
-        with_priority = gevent.get_hub().loop.check(priority=2)
-        with_priority.start(disable)
-        try:
-            until(lambda: not server.enabled or notes == ["+1", "+2"])
-        finally:
-            with_priority.close()
+        server._readable()  # what the poll does; its turn would be next
+        assert lane.ticket not in (IDLE, RUNNING)
+        server.enabled = False
+        assert (lane.ticket, server._free) == (IDLE, [lane])
+        gevent.idle()
+        assert notes == ["+1"]
         server.enabled = True
         go.set()
         assert {sock.recv(100), sock.recv(100)} == {b"DONE n=1", b"DONE n=2"}
-    assert len(server._free) == 2
+    assert (lane.name, lane.priority, lane.command) == (server.name, server.priority, "WAIT")
 
 
 def test_a_timeout_comes_between_datagrams(moved: Ground, clock: MovedClock) -> None:

@@ -234,6 +234,19 @@ def test_an_idempotent_request_waits_for_a_service_that_comes_back(
             asking.get(timeout=PATIENCE)
 
 
+def test_a_refusal_that_nobody_waits_for_is_no_error(
+    silent: Any, logged: Callable[[str], list[str]]
+) -> None:
+    with DatagramClient(udp(silent)) as client:
+        client.send(QUESTION)
+        receiving = gevent.spawn(client.receive)
+        until(lambda: client._waiting)
+        silent.close()
+        receiving.kill()
+        client._failed(ConnectionRefusedError(111, "refused"))  # came at that very moment
+        assert len(logged("sending to udp://127.0.0.1")) == 1
+
+
 def test_a_refusal_of_a_repetition_ends_no_request_that_is_repeated(
     silent: Any, clock: MovedClock
 ) -> None:
@@ -347,7 +360,7 @@ def test_what_is_too_long_is_refused_before_anything_is_sent(
         keys.write_text("k" * 16)
         settings = {"auth": str(keys)}
     limit = 65536 if address.startswith("unixgram:") else 1024
-    server = serve(ground, address, echo(), **settings)
+    server = serve(ground, address, lambda message, peer: None, **settings)
 
     def message(size: int) -> Message:
         return Message("E", {"x": "x" * size})
@@ -412,7 +425,11 @@ with Communicator() as communicator:
             answer = client.request(Message("WHO"), timeout=10.0)
             print(answer.command, client.sender, client._transport.may_broadcast)
         send_datagram(address, Message("NEWS"))
-    server.send(Message("NEWS"), "10.9.0.255:4041")
+    for where in ("10.9.7.7:4041", "10.9.0.255:4041", "10.9.7.7:4041"):
+        try:
+            server.send(Message("NEWS"), where)
+        except ConnectionLostError as error:
+            print(error, server._transports[0].may_broadcast)
     service.on("END")(lambda message, peer: peer.communicator.stop())
     send_datagram("10.9.0.255:4041", Message("END"))
     communicator.run()
@@ -437,6 +454,8 @@ def test_broadcast_is_permitted_when_the_address_is_one(
         "ME udp://10.9.0.1:4041 True",
         "ME udp://10.9.0.1:4041 True",
         "ME udp://10.9.0.1:4041 False",
+        "sending to udp://10.9.7.7:4041 failed: Permission denied False",
+        "sending to udp://10.9.7.7:4041 failed: Permission denied True",
         "8",
         *["ConnectError udp://10.9.7.7:4041: Permission denied"] * 2,
     ]

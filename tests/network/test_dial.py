@@ -164,12 +164,6 @@ def test_a_look_up_that_hangs_ends_with_the_limit(resolver: Resolver, clock: Mov
     assert clock.pending == 0
 
 
-@pytest.mark.parametrize("scheme", ["udp://127.0.0.1:1", "unixgram:/x"])
-def test_an_address_of_another_kind_is_an_address_error(scheme: str) -> None:
-    with pytest.raises(AddressError, match="an address of scheme"):
-        try_dial(scheme)
-
-
 def test_a_path_that_is_too_long_is_an_address_error() -> None:
     with pytest.raises(AddressError, match="at most 107 bytes"):
         try_dial("unix:/" + "x" * 107)

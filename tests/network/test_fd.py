@@ -548,7 +548,7 @@ def test_a_fifo_that_is_open_for_both_is_read_and_never_ends(tmp_path: Path) -> 
 def test_a_descriptor_is_neither_dialled_again_nor_listened_to() -> None:
     with pytest.raises(AddressError, match=r"an address of scheme tcp, .* was expected"):
         PermanentConnection("fd:0")
-    with pytest.raises(ListenError, match=r"an address of scheme tcp, .* was expected"):
+    with pytest.raises(ListenError, match="a descriptor has one peer"):
         Server("fd:0")
     here, there = socket.socketpair()
     with here, there, pytest.raises(UsageError, match="is a socket, which goes both ways"):

@@ -535,6 +535,19 @@ def test_a_link_finds_a_service_that_comes_back(ground: Ground) -> None:
     link.close()
 
 
+def test_a_link_that_reads_comes_back_for_the_next_writer(ground: Ground) -> None:
+    os.mkfifo("f")
+    service = Heard()
+    link = ground.communicator.add_connection(
+        PermanentConnection("fifo:f", service, access="read", pauses="0.02")
+    )
+    for count in (1, 2, 3):
+        link.wait_until_up(PATIENCE)
+        sh("echo NEWS > f")
+        until(lambda count=count: len(service.heard) == count and link.attempts > count)
+    link.close()
+
+
 def test_a_link_notices_that_a_service_leaves_that_has_never_answered(ground: Ground) -> None:
     server = ground.serve(Dispatcher(), "fifo:in,out")
     link = ground.communicator.add_connection(PermanentConnection("fifo:out,in", pauses="0.02"))

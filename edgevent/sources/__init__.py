@@ -1,0 +1,1 @@
+"""Event sources: what a communicator waits for beside sockets."""

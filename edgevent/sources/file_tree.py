@@ -1,0 +1,406 @@
+"""The folders that are watched, and what is known to be in them.
+
+The kernel tells of the entries of a folder from the moment at which it is watched; what was there
+before is found by a look into it afterwards. So an entry may be met twice, or be gone again: what
+is known decides. What is known is also what the folders are compared with after events were lost.
+
+Everything here runs without a switch of greenlets.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+from ..errors import FileWatchError
+from .file_event import (
+    CREATED,
+    LOST_SYNC,
+    UPDATED,
+    mask_of,
+)
+from .file_ledger import Ledger, Look
+from .inotify import (
+    IN_CREATE,
+    IN_DELETE,
+    IN_DELETE_SELF,
+    IN_DONT_FOLLOW,
+    IN_EXCL_UNLINK,
+    IN_MASK_ADD,
+    IN_MOVE_SELF,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    Inotify,
+)
+
+logger = logging.getLogger("edgevent")
+
+_AWAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_LIMITS: Final = frozenset({errno.ENOSPC, errno.ENOMEM})
+
+SELF: Final = IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
+ENTRIES: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
+# Without IN_EXCL_UNLINK a temporary file that is open still, but has no name any more, would be
+# told of under the name that it had.
+NAMES: Final = SELF | ENTRIES | IN_EXCL_UNLINK | IN_MASK_ADD
+
+
+Need = Literal["must", "should", "may"]
+
+
+class Root:
+    """A path that is watched, and what it leads to.
+
+    Attributes:
+        path: As it was given, but absolute.
+        target: Where the file is, if it is one; the last part of the way may be missing.
+        top: The folder, if it is one.
+        known: What is known of the file.
+        uses: The folders on the way, with the role of each and the name if there is one.
+    """
+
+    __slots__ = ("known", "path", "target", "top", "uses")
+
+    is_lone = True
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.target = ""
+        self.top: Folder | None = None
+        self.known: dict[str, Look] = {}
+        self.uses: set[tuple[Folder, str, str]] = set()
+
+    def shown(self, key: str) -> str:
+        """The path that is told."""
+        return self.path
+
+    def real(self, key: str) -> str:
+        """The path that is given to the kernel."""
+        return self.target
+
+
+class Roles:
+    """What a folder is watched for, beside its entries: the paths that lead through it.
+
+    Attributes:
+        guards: Those that end, or lead elsewhere, when the folder is moved or deleted.
+        links: Those that lead elsewhere when an entry of that name comes or goes.
+        names: Those that lead to the entry of that name.
+    """
+
+    __slots__ = ("guards", "links", "names")
+
+    def __init__(self) -> None:
+        self.guards: dict[Root, None] = {}
+        self.links: dict[str, dict[Root, None]] = {}
+        self.names: dict[str, dict[Root, None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.guards or self.links or self.names)
+
+
+class Folder:
+    """A folder that is watched.
+
+    Attributes:
+        watch: The number of the watch; -1 when the kernel has ended it.
+        path: The path that is given to the kernel.
+        told: The path that is told.
+        parent, name: Where it hangs in a tree that is watched; none for its top.
+        folders: Those that hang in it.
+        known: What is known of its entries, as far as they are wanted.
+        whole: Whether all its entries are watched.
+    """
+
+    __slots__ = (
+        "folders",
+        "known",
+        "name",
+        "parent",
+        "path",
+        "roles",
+        "told",
+        "watch",
+        "whole",
+    )
+
+    is_lone = False
+
+    def __init__(self, watch: int, path: str) -> None:
+        self.watch = watch
+        self.path = path
+        self.told = path
+        self.parent: Folder | None = None
+        self.name = ""
+        self.folders: dict[str, Folder] = {}
+        self.known: dict[str, Look] = {}
+        self.whole = False
+        self.roles: Roles | None = None
+
+    def shown(self, key: str) -> str:
+        """The path of an entry that is told."""
+        return f"{self.told}/{key}" if self.told != "/" else f"/{key}"
+
+    def real(self, key: str) -> str:
+        """The path of an entry that is given to the kernel."""
+        return f"{self.path}/{key}" if self.path != "/" else f"/{key}"
+
+    def below(self) -> Iterator[Folder]:
+        """Gives the folder and all that hang in it, each after its parent."""
+        todo = [self]
+        while todo:
+            folder = todo.pop()
+            yield folder
+            todo += folder.folders.values()
+
+    def place(self, parent: Folder, name: str) -> None:
+        """Hangs it into another one, with all that hangs in it."""
+        self.parent, self.name = parent, name
+        parent.folders[name] = self
+        for folder in self.below():
+            if folder.parent is not None:
+                folder.path = folder.parent.real(folder.name)
+                folder.told = folder.parent.shown(folder.name)
+
+
+class Tree:
+    """All folders that one queue of the kernel's tells of.
+
+    Args:
+        matches: Whether an entry of that name is wanted.
+        recursive: Whether folders in folders are watched.
+
+    Attributes:
+        whole: What inotify is asked for of a folder whose entries are watched.
+        missed: Folders that have come, but were not at their place when they were looked for.
+        is_stale: Whether the folders have moved faster than could be followed; they are compared.
+        is_starting: Whether a limit that is met raises, for nothing is watched yet.
+    """
+
+    def __init__(
+        self,
+        inotify: Inotify,
+        ledger: Ledger,
+        matches: Callable[[str], object] | None,
+        recursive: bool,
+    ) -> None:
+        self.inotify = inotify
+        self.ledger = ledger
+        self.report = ledger.report
+        self.matches = matches
+        self.recursive = recursive
+        self.folders: dict[int, Folder] = {}
+        self.missed: dict[tuple[Folder, str], None] = {}
+        self.is_stale = False
+        self.is_starting = True
+        self.whole = NAMES | mask_of(ledger.report.wanted)
+        self._told_limit = False
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    def watch(self, path: str, mask: int, need: Need = "should") -> Folder | None:
+        """Watches a folder, or asks for more of one that is watched; ``None`` when it is not there.
+
+        Args:
+            need: Whether it ``must`` be watched, ``should`` be, or ``may`` be.
+
+        Raises:
+            FileWatchError: While starting, a limit is met, or one that must be watched cannot be.
+        """
+        try:
+            number = self.inotify.add(path, mask)
+        except FileWatchError as error:
+            if error.errno not in _AWAY:
+                self._not_watched(path, error, need)
+            return None
+        folder = self.folders.get(number)
+        if folder is None:
+            folder = self.folders[number] = Folder(number, path)
+        return folder
+
+    def _not_watched(self, path: str, error: FileWatchError, need: Need) -> None:
+        is_limit = error.errno in _LIMITS
+        if self.is_starting and (is_limit or need == "must"):
+            raise error
+        level = logging.DEBUG if need == "may" else logging.WARNING
+        if is_limit:
+            # It is met again with each folder; one line is enough.
+            level = logging.DEBUG if self._told_limit else logging.ERROR
+            self._told_limit = True
+            self.report.tell(path, LOST_SYNC, folder=True)
+        logger.log(level, "%s", error)
+
+    def narrow(self, folder: Folder) -> None:
+        """Asks for no more of a folder than it is watched for; ends the watch when that is nothing.
+
+        A busy folder on the way to what was missing would wake the program for nothing.
+        """
+        roles = folder.roles
+        if folder.whole or folder.watch < 0:
+            return
+        if not roles:
+            self.release(folder)
+        elif not roles.names:
+            mask = NAMES if roles.links else SELF
+            try:
+                number = self.inotify.add(folder.path, mask & ~IN_MASK_ADD)
+            except FileWatchError:
+                return  # it was moved or deleted, of which the kernel tells
+            if number != folder.watch and number not in self.folders:
+                self.inotify.remove(number)
+
+    def release(self, folder: Folder) -> None:
+        """Ends the watch of a folder that nothing is watched for any more."""
+        if not folder.whole and not folder.roles and folder.watch >= 0:
+            if self.folders.get(folder.watch) is folder:
+                del self.folders[folder.watch]
+            self.inotify.remove(folder.watch)
+            folder.watch = -1
+
+    def ended(self, folder: Folder) -> None:
+        """Takes note that the kernel has ended a watch."""
+        if self.folders.get(folder.watch) is folder:
+            del self.folders[folder.watch]
+        folder.watch = -1
+
+    def plant(self, folder: Folder, path: str, told: str) -> None:
+        """Makes a folder the top of a tree; a scan of it follows."""
+        folder.whole = True
+        folder.path, folder.told = path, told
+        for child in folder.folders.values():
+            child.place(folder, child.name)
+
+    def enter(self, parent: Folder, name: str) -> None:
+        """Watches a folder that has come into another one, and tells what is in it already."""
+        self.missed.pop((parent, name), None)
+        child = self._child(parent, name, None)
+        if child is not None:
+            self.scan(child, CREATED)
+
+    def enter_missed(self, is_last: bool) -> None:
+        """Tries again to watch those that were not at their place.
+
+        Args:
+            is_last: Whether all events were read: of what comes later, others will tell.
+        """
+        for parent, name in tuple(self.missed):
+            if (parent, name) in self.missed:
+                self.enter(parent, name)
+        if is_last:
+            self.missed.clear()
+
+    def _child(self, parent: Folder, name: str, seen: set[int] | None) -> Folder | None:
+        """Watches a folder in another one.
+
+        Args:
+            seen: The watches that a comparison has come by already; ``None`` outside of one.
+        """
+        path = parent.real(name)
+        child = self.watch(path, self.whole)
+        former = parent.folders.get(name)
+        if former is not None:
+            if former is child:
+                return child
+            self.drop(former)
+        if child is None or (seen is None and child.whole):
+            # It has moved on, and its place may have been taken by another one; or one of those
+            # that it is in has moved. Of all that the kernel will tell.
+            if seen is None:
+                self.missed[parent, name] = None
+            return None
+        if child.whole and seen is not None:
+            # It was moved, of which nobody has told; or it was mounted at two places (mount
+            # --bind), and is told of at the first one.
+            if child.watch in seen or child.parent is None:
+                return None
+            self.missed[child.parent, child.name] = None
+            self.drop(child)
+            child = self.watch(path, self.whole)
+            if child is None:
+                return None
+        child.whole = True
+        child.place(parent, name)
+        return child
+
+    def scan(self, top: Folder, bits: int) -> None:
+        """Compares a folder, and those in it, with what is known; watches those that are new.
+
+        Args:
+            bits: What is told of an entry that was not known.
+        """
+        todo = [top]
+        seen = {top.watch}
+        while todo:
+            folder = todo.pop()
+            try:
+                with os.scandir(folder.path) as found:
+                    entries = list(found)
+            except OSError as error:
+                if error.errno not in _AWAY:
+                    logger.warning("%r cannot be looked into: %s", folder.told, error.strerror)
+                continue  # if it is no more, the one that it is in tells of it
+            self._compare_entries(folder, entries, bits)
+            if not self.recursive:
+                continue
+            names = [entry.name for entry in entries if _is_folder(entry)]
+            for name in folder.folders.keys() - set(names):
+                self.drop(folder.folders[name])
+            for name in names:
+                child = self._child(folder, name, seen)
+                if child is not None:
+                    seen.add(child.watch)
+                    todo.append(child)
+
+    def _compare_entries(self, folder: Folder, entries: list[os.DirEntry[str]], bits: int) -> None:
+        matches = self.matches
+        there = set()
+        for entry in entries:
+            if matches is None or matches(entry.name):
+                look = self.ledger.look_in(entry)
+                if look is not None:
+                    there.add(entry.name)
+                    self.ledger.compare(folder, entry.name, look, bits)
+        for name in folder.known.keys() - there:
+            self.ledger.forget(folder, name)
+
+    def drop(self, top: Folder, tells: bool = True) -> None:
+        """Ends the watch of a folder and of those in it, and tells that what is in them is gone."""
+        if top.parent is not None:
+            del top.parent.folders[top.name]
+            top.parent = None
+        for folder in reversed(list(top.below())):
+            for name in tuple(folder.known):
+                if tells:
+                    self.ledger.forget(folder, name)
+                else:
+                    self.ledger.settling.pop((folder, name), None)
+            folder.known.clear()
+            folder.folders.clear()
+            for place in [place for place in self.missed if place[0] is folder]:
+                del self.missed[place]
+            folder.parent = None
+            folder.whole = False
+            self.narrow(folder)
+
+    def move(self, child: Folder, parent: Folder, name: str) -> None:
+        """Hangs a folder that was renamed to its new place, and tells of what is in it."""
+        former = [(folder, folder.told) for folder in child.below()]
+        if child.parent is not None:
+            del child.parent.folders[child.name]
+        child.place(parent, name)
+        for folder, told in former:
+            for key, known in folder.known.items():
+                bits = CREATED if known.folder else CREATED | UPDATED
+                self.report.moved(posixpath.join(told, key), folder.shown(key), bits, known.folder)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
