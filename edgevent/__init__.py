@@ -44,6 +44,8 @@ from .errors import (
     RequestTimeout,
     SigningKeyError,
     SlowConsumerError,
+    ThreadStartError,
+    ThreadTimeout,
     TruncatedError,
     UnknownCommandError,
     UsageError,
@@ -70,15 +72,19 @@ from .runtime.signal_names import signal_name, signal_number
 from .runtime.signals import ReceivedSignal
 from .runtime.waits import deadline
 from .signing import SigningKeys
-from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
 from .sources.children import ChildWatch
 from .sources.connector import ProcessEvent
+from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
+from .sources.file_event import FileEvent
+from .sources.files import FileWatch
+from .sources.listening import ListeningEvent, ListeningWatch
 from .sources.process import Process
 from .sources.process_events import ProcessEvents
 from .sources.reaping import ChildEvent, ChildUsage
-from .sources.file_event import FileEvent
-from .sources.files import FileWatch
 from .sources.signals import SignalSource
+from .sources.thread_end import ThreadEnd
+from .sources.thread_link import ThreadLink
+from .sources.threads import ThreadDone, ThreadOutcome, run_in_thread
 from .timer import Timer
 from .tls import TlsOptions
 from .transport.base import Credentials
@@ -131,6 +137,8 @@ __all__ = [
     "LineConnection",
     "LineTooLongError",
     "ListenError",
+    "ListeningEvent",
+    "ListeningWatch",
     "Match",
     "Message",
     "MessageConnection",
@@ -158,6 +166,12 @@ __all__ = [
     "SlowConsumerError",
     "Stream",
     "StreamConnection",
+    "ThreadDone",
+    "ThreadEnd",
+    "ThreadLink",
+    "ThreadOutcome",
+    "ThreadStartError",
+    "ThreadTimeout",
     "Timer",
     "TlsOptions",
     "TruncatedError",
@@ -176,6 +190,7 @@ __all__ = [
     "path_mtu",
     "report_deadly_signals",
     "request_many",
+    "run_in_thread",
     "send_datagram",
     "signal_name",
     "signal_number",

@@ -192,13 +192,15 @@ class Connection(Timed, Closing):
         """
         if not self._closed:
             turns = self._owning_turns()
-            if turns is not None and turns.forked:
-                self._closed = True
-                return
-            if turns is not None and turns.thread != get_ident():
-                turns.check()
+            if turns is not None:
+                if turns.forked:
+                    self._closed = True
+                    return
+                if turns.thread != get_ident():
+                    turns.check()
             self._closed = True
-            self._stop_alarms()
+            if self._alarm is not None or self._date_alarm is not None:
+                self._stop_alarms()
             if self._release():
                 self._leave()
 

@@ -100,6 +100,14 @@ class FileWatchError(EdgeventError, OSError):
         self.errno = errno
 
 
+class ThreadStartError(EdgeventError, RuntimeError):
+    """The system has no further thread for this process."""
+
+
+class ThreadTimeout(EdgeventError, TimeoutError):  # a pair with RequestTimeout
+    """A thread has not ended in time."""
+
+
 class NetworkError(EdgeventError, OSError):
     """The base of what goes wrong between this process and a peer.
 

@@ -201,9 +201,7 @@ class TlsOptions:
         """Returns the last session with a server, or ``None``."""
         return self._state.sessions.get(server) if self.reuse_sessions else None
 
-    def keep_session(
-        self, server: str, session: SSL.Session | None, context: SSL.Context
-    ) -> None:
+    def keep_session(self, server: str, session: SSL.Session | None, context: SSL.Context) -> None:
         """Keeps a session for the next connection to the same server.
 
         Args:

@@ -178,7 +178,8 @@ class TlsSession:
         refused = self._refused(reason)
         if refused:
             return CertificateError(f"{self.peer}: {refused}")
-        return HandshakeError(f"{self.peer}: the TLS handshake failed: {reason or repr(error)}")
+        why = reason or "OpenSSL gives no reason"
+        return HandshakeError(f"{self.peer}: the TLS handshake failed: {why}")
 
     def _refused(self, reason: str) -> str:
         """Says that the other side has refused this side's certificate, if that is the reason."""

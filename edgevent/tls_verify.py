@@ -138,7 +138,8 @@ class Judge:
                 identity.verify_certificate_ip_address(certificate, name)
             else:
                 identity.verify_certificate_hostname(certificate, name)
-        except (VerificationError, NoNamesError):
+        except (VerificationError, NoNamesError, ValueError):
+            # ValueError: service_identity before 26 about a name without a dot and a wildcard.
             names = alternative_names(certificate)
             whose = f"{self.peer}: the certificate {_subject(certificate)}"
             if not names:

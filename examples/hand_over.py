@@ -10,7 +10,8 @@ keeper = Dispatcher()
 @keeper.on("OPEN")
 def open_log(message, peer, name: str):
     if not name.isalnum():
-        return message.reply("REFUSED")
+        peer.send(message.reply("REFUSED"))
+        return
     with open(f"{name}.log", "ab") as log:
         peer.send(message.reply("OPENED"), fds=[log])  # the peer gets a descriptor of its own
 

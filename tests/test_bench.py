@@ -25,6 +25,7 @@ ROWS = {
     "datagrams": ["edgevent"],
     "parse": ["Message.parse"],
     "build": ["bytes(message.with_parameters())", "bytes(Message(...))"],
+    "files": ["written by turns", "made and written"],
     "timers": ["Clock.call_later", "Timer, added", "Communicator.every"],
 }
 

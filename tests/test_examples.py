@@ -1,5 +1,6 @@
 """Every program of examples/ does what it says, run as a process of its own."""
 
+import os
 import re
 import signal
 import subprocess
@@ -23,11 +24,14 @@ TESTED = {
     "classes.py",
     "events.py",
     "fifo_service.py",
+    "folder_watch.py",
     "hand_over.py",
     "hello_service.py",
     "parent_and_child.py",
     "permanent.py",
+    "profiler_safe.py",
     "straight.py",
+    "supervisor.py",
     "tls_client.py",
     "tls_server.py",
     "words.py",
@@ -321,3 +325,57 @@ def test_the_openssl_line_of_the_readme_is_a_client(
             assert client.stdout.readline() == b"WELCOME name=alice;version=TLSv1.3\n"
             client.kill()
         assert terminate(server) == 0
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_the_folder_watch_tells_all_who_are_connected(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    path = copy_at("folder_watch.py", "unix:f.sock", tmp_path)
+    with Program(path, "w", folder=tmp_path) as program:
+        address = f"unix:{tmp_path}/f.sock"
+        with waiting_client(address) as one, waiting_client(address) as other:
+            for client in (one, other):
+                client.request(Message("ALIVE"), timeout=20.0)
+            for name in ("a.txt", "folder/b.txt"):
+                (tmp_path / "w" / name).parent.mkdir(exist_ok=True)
+                (tmp_path / "w" / "not wanted").write_text("x")
+                (tmp_path / "w" / name).write_text("x")
+                for client in (one, other):
+                    message = client.receive(timeout=20.0)
+                    assert (message.command, message["path"]) == ("WRITTEN", f"{tmp_path}/w/{name}")
+        assert terminate(program) == 0
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def test_the_supervisor_restarts_what_ends_and_ends_what_runs(tmp_path: Path) -> None:
+    commands = ("sleep 1000", "sh -c 'echo hello; exit 3'")
+    with Program(EXAMPLES / "supervisor.py", *commands, folder=tmp_path) as supervisor:
+        sleeping = supervisor.wait_for("sleep 1000: started as").rpartition(" ")[2]
+        for _ in range(2):
+            pid = supervisor.wait_for("exit 3': started as").rpartition(" ")[2]
+            supervisor.wait_for("exit 3': hello")
+            supervisor.wait_for(f"exit 3': child {pid} ended with exit code 3")
+        assert terminate(supervisor) == 0
+        assert f"sleep 1000: child {sleeping} was killed by SIGTERM" in supervisor.printed
+    assert not Path(f"/proc/{sleeping}").exists()
+
+
+# --- signals --------------------------------------------------------------------------------------
+
+
+def test_the_service_that_profiles_itself_loses_nothing_by_it(tmp_path: Path) -> None:
+    example = EXAMPLES / "profiler_safe.py"
+    with Program(example, "tcp://127.0.0.1:0", folder=tmp_path) as service:
+        address = service.listening_on()
+        with waiting_client(address) as client:
+            for upto in range(20_000, 20_200):
+                reply = client.request(Message("ADD_UP", {"upto": upto}))
+                assert reply.integer("value") == upto * (upto + 1) // 2
+        service.process.send_signal(signal.SIGUSR1)
+        line = service.wait_for("asks: ")
+        assert re.fullmatch(f"process {os.getpid()} asks: [0-9]+ samples in add_up", line), line
+        assert terminate(service) == 0

@@ -29,12 +29,11 @@ from ..runtime.outbox import Outbox, WhenFull
 from ..runtime.record_outbox import RecordOutbox
 from ..runtime.turns import IDLE, Turns
 from ..tls import TlsMode, TlsOptions
-from ..tls_session import TlsSession
-from ..transport.base import Credentials, StreamTransport
+from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.record import RecordTransport
-from ..transport.secure import TlsTransport
+from .identity import Connected
 
 logger = logging.getLogger("edgevent")
 
@@ -46,7 +45,7 @@ EMPTY: Final = 16
 """What can be due in a turn: the begin, the end, and a buffer that has emptied."""
 
 
-class Flow(Connection):
+class Flow(Connected):
     """Bytes come in, are cut into units, and wait in the inbox; what is sent leaves by the outbox.
 
     Who takes the units is said in :mod:`edgevent.links.stream`.
@@ -66,7 +65,6 @@ class Flow(Connection):
         "_paused",
         "_receiver",
         "_server",
-        "_transport",
         "_turns",
         "_use_clock",
     )
@@ -86,7 +84,7 @@ class Flow(Connection):
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self._turns = Turns.current()
         self._use_clock = clock
-        self._transport: StreamTransport | None = None
+        self._transport = None
         self._outbox: Outbox | None = None
         self._framer: Framer | None = None
         self._inbox = Inbox()
@@ -185,44 +183,9 @@ class Flow(Connection):
     # --- what users see ---------------------------------------------------------------------------
 
     @property
-    def address(self) -> str:
-        """The address of the other side, as text."""
-        return "" if self._transport is None else self._transport.peer
-
-    @property
-    def local_address(self) -> str:
-        """The address of this side, as text."""
-        return "" if self._transport is None else self._transport.local
-
-    @property
-    def credentials(self) -> Credentials | None:
-        """Process, user and group of the other side of a Unix socket; else ``None``."""
-        return None if self._transport is None else self._transport.credentials
-
-    @property
-    def tls(self) -> TlsSession | None:
-        """What is known of TLS, the other side's certificate among it; ``None`` without TLS."""
-        transport = self._transport
-        return transport.session if isinstance(transport, TlsTransport) else None
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether the other side has proved who it is.
-
-        On a Unix socket the kernel has; with mutual TLS the client's certificate has.
-        """
-        session = self.tls
-        return self.credentials is not None or (session is not None and session.is_mutual)
-
-    @property
     def is_connected(self) -> bool:
         """Whether there is a transport that has not ended."""
         return self._transport is not None and not self._closed and not self._eof
-
-    @property
-    def keeps_records(self) -> bool:
-        """Whether the other side gets each ``write`` as one piece, as over ``unixseq:``."""
-        return self._transport is not None and self._transport.keeps_records
 
     @property
     def when_full(self) -> WhenFull:
@@ -252,10 +215,6 @@ class Flow(Connection):
         """
         self._turns.check()
         self.outbox.write(data)
-
-    def _state(self) -> str:
-        state = super()._state()
-        return f"{state} {self.address}" if self._transport is not None else state
 
     # --- in the hub -------------------------------------------------------------------------------
 

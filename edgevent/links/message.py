@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from .. import limits
 from ..address import Address
@@ -17,28 +15,19 @@ from ..errors import (
     ConnectionLostError,
     MessageError,
     NetworkError,
-    QueueFullError,
-    RequestTimeout,
 )
 from ..framing import Framer, RecordFramer, TextFramer
 from ..message import Message, parse_text
 from ..runtime.native import get_ident
-from ..runtime.outbox import Outbox
 from ..transport.base import StreamTransport
-from ..transport.rights import Fds, fd_numbers
+from ..transport.rights import Fds
 from ..wire import BLANKS
-from .carrying import CarryingStream
-from .fds import CarryingMessage, with_count
+from .asking import AskingStream
+from .fds import CarryingMessage
+from .malformed import MalformedLines, reason, show_line
 from .raw import check_line_bytes
-from .request import NO_REPLIES, Request, RequestTable, reply_set
 
 logger = logging.getLogger("edgevent")
-
-# What errors quote: parts of the line, which may be secret, or these words of their own.
-_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|" + r'"(?:[^"\\]|\\.)*"')
-_TERMS: Final = (
-    "'_' '.' '*' '?' 'parameters' 'name=value' '<server:service ' '[[server:]service/]COMMAND'"
-)
 
 
 @functools.lru_cache(maxsize=1)
@@ -47,15 +36,7 @@ def fallback_dispatcher() -> Dispatcher:
     return Dispatcher()
 
 
-def _reason(error: MessageError, shown: str) -> str:
-    """Gives an error without what it quotes of a line but the bytes that are shown anyway."""
-    text = str(error).removeprefix(f"{error.command}: ")
-    return _QUOTED.sub(
-        lambda found: found[0] if found[0] in _TERMS or found[0][1:-1] in shown else "...", text
-    )
-
-
-class MessageConnection(CarryingStream):
+class MessageConnection(AskingStream):
     """A stream of messages.
 
     A message goes to the request that it answers, else to the dispatcher's matches, else to
@@ -78,7 +59,6 @@ class MessageConnection(CarryingStream):
         "_handling",
         "_inherits",
         "_malformed",
-        "_requests",
         "max_line_bytes",
     )
 
@@ -94,10 +74,9 @@ class MessageConnection(CarryingStream):
         self.max_line_bytes = check_line_bytes(max_line_bytes)
         self._dispatcher = dispatcher
         self._allow_control = allow_control
-        self._requests: RequestTable | None = None
         self._handling: Message | None = None
         self._inherits = False  # whether the dispatcher is the communicator's
-        self._malformed: list[float] | None = None
+        self._malformed: MalformedLines | None = None
         super().__init__(address, **settings)
         if max_line_bytes > limits.MAX_LINE_BYTES:
             self._inbox.mark = 2 * max_line_bytes
@@ -126,16 +105,6 @@ class MessageConnection(CarryingStream):
     def answers_errors(self) -> bool:
         """Streams answer what they refuse."""
         return True
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits for the peer that a sender has to wait too."""
-        return self._outbox is not None and self._outbox.is_full
-
-    @property
-    def late_answers(self) -> int:
-        """How many answers were dropped because nobody waited for them any more."""
-        return 0 if self._requests is None else self._requests.late
 
     @property
     def malformed_count(self) -> int:
@@ -169,147 +138,11 @@ class MessageConnection(CarryingStream):
             self.check_size(message, line)
         (self._outbox or self.outbox).write(line)
 
-    _dials_anew = False  # whether request_again is to look at the connection first
     takes_note = False
     """Whether :meth:`note_sent` is to be called with what goes to the outbox by another way."""
 
     def note_sent(self, message: Message) -> None:
         """Takes note of a message that has just been given to the outbox."""
-
-    def request(
-        self,
-        message: Message,
-        reply: str | Iterable[str] | None = None,
-        timeout: float = limits.REQUEST_TIMEOUT,
-        *,
-        serial: bool = True,
-        idempotent: bool = False,
-        fds: Fds | None = None,
-    ) -> Message:
-        """Sends a message and waits for its answer. Blocks the calling greenlet alone.
-
-        Args:
-            reply: The command, or commands, of the answer; needed for peers that copy no serial.
-            timeout: The limit in seconds.
-            serial: Whether a ``serial`` is added, which the answer copies.
-            idempotent: Whether it may be sent a second time when the connection is lost and comes
-                back within the limit.
-            fds: File descriptors that go with it, as in :meth:`send`; those of the answer are
-                taken with :meth:`take_fds`.
-
-        Raises:
-            RequestTimeout: No answer came in time.
-            UnknownCommandError: The peer has no handler for the command.
-            InvalidMessageError: The peer refused it.
-            RemoteError: The peer failed; ``id`` finds the traceback in its log.
-            ConnectionLostError: The connection ended before the answer came.
-        """
-        if idempotent or self._eof or self._dials_anew:
-            return self.request_again(message, reply, timeout, serial, idempotent, fds)
-        replies = NO_REPLIES if reply is None else reply_set(reply)
-        return self.answer(self.ask(message, replies, timeout, serial, fds))
-
-    def request_again(
-        self,
-        message: Message,
-        reply: str | Iterable[str] | None,
-        timeout: float,
-        serial: bool,
-        idempotent: bool,
-        fds: Fds | None = None,
-    ) -> Message:
-        """Asks over a connection that may have to be made anew; this kind cannot make one."""
-        return self.answer(self.ask(message, reply_set(reply), timeout, serial, fds))
-
-    def ask(
-        self,
-        message: Message,
-        replies: frozenset[str],
-        timeout: float,
-        serial: bool,
-        fds: Fds | None = None,
-    ) -> Request:
-        """Sends a request without the wait for its answer; see :meth:`answer`."""
-        turns = self._turns
-        if turns.thread != get_ident() or turns.forked:
-            turns.check()
-        numbers: tuple[int, ...] = ()
-        if fds and (numbers := fd_numbers(fds)):
-            message = with_count(message, len(numbers))
-        table = self._requests or self._open_table()
-        number = message.get("serial") if serial else None
-        if serial and number is None:
-            number = table.next_serial()
-            line = message.line_with("serial", number)
-        else:
-            line = message.to_line()
-        outbox = self._outbox
-        if self._transport is None or outbox is None or self._eof or self._closed:
-            self.check_answerable()
-        elif outbox.size and outbox.is_full:
-            timeout = self._wait_for_room(outbox, message, timeout)
-        if self._paused:
-            self._read_on()
-        request = table.add(message, replies, number, timeout)
-        try:
-            if len(line) > self.max_line_bytes:
-                self.check_size(message, line)
-            if numbers:
-                self.give(line, numbers)
-            else:
-                (self._outbox or self.outbox).write(line)
-        except BaseException:
-            table.remove(request)
-            raise
-        return request
-
-    def _wait_for_room(self, outbox: Outbox, message: Message, timeout: float) -> float:
-        """Waits within a request's limit, which ``send`` does not know; returns what is left."""
-        clock = self._use_clock
-        end = clock.now() + timeout
-        while outbox.is_full and outbox.when_full == "wait" and outbox.error is None:
-            if not outbox.wait(max(end - clock.now(), 0.0)):
-                text = f"{self.name}: {message.command} could not be sent within {timeout:g} s"
-                raise RequestTimeout(text)
-        return max(end - clock.now(), 0.0)
-
-    def _read_on(self) -> None:
-        """Reads although the inbox is full: the answer may stand behind what is there."""
-        if self._inbox.size >= limits.INBOX_HARD_BYTES:
-            raise self._inbox_error()
-        self._resume_reading()
-
-    def _inbox_filled(self) -> None:
-        if self._requests is None or not self._requests.count:
-            self._pause_reading()
-        elif self._inbox.size >= limits.INBOX_HARD_BYTES:
-            self._pause_reading()
-            self._requests.fail(self._inbox_error())
-
-    def _inbox_error(self) -> QueueFullError:
-        return QueueFullError(
-            f"{self.name}: {self._inbox.left} messages that nobody has received came before the"
-            " answer"
-        )
-
-    def _open_table(self) -> RequestTable:
-        self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
-        self._filters = True
-        return self._requests
-
-    def check_answerable(self) -> None:
-        """Raises because no answer can come, though the peer may still be sent to."""
-        raise self.end_error()
-
-    def answer(self, request: Request) -> Message:
-        """Waits for the answer to what :meth:`ask` has sent."""
-        assert self._requests is not None
-        return self._requests.wait(request)
-
-    def forget(self, request: Request) -> None:
-        """Ends a request for whose answer nobody waits any more; does nothing when it has ended."""
-        assert self._requests is not None
-        self._requests.abandon(request)
 
     def dispatch(self, message: Message) -> None:
         """Hands a message on, as if nobody had received it; what its handler raises is answered."""
@@ -344,9 +177,6 @@ class MessageConnection(CarryingStream):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _get_name(self) -> str:
-        return self.name
-
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator."""
         if self._dispatcher is None or self._inherits:
@@ -366,25 +196,6 @@ class MessageConnection(CarryingStream):
         whole = transport is not None and transport.is_datagram
         return RecordFramer(self.max_line_bytes, as_text=True, whole=whole)
 
-    def take_units(self, units: list[Any]) -> list[Any]:
-        """Gives answers to the requests that wait for them, at once."""
-        if self._fds is not None:
-            return self.take_carrying(units)
-        table = self._requests
-        if table is None:
-            return units
-        left: list[Any] = []
-        take = table.take
-        for unit in units:
-            try:
-                message = parse_text(unit)
-            except MessageError:
-                left.append(unit)  # its turn says what is wrong with it
-            else:
-                if not take(message):
-                    left.append(message)
-        return left
-
     def handle(self, message: Message) -> None:
         """Handles a message in a turn, as a line that has come."""
         communicator = self._communicator
@@ -392,10 +203,6 @@ class MessageConnection(CarryingStream):
             communicator.trace("%s: received %r", self.name, message)
         self.dispatch(message)
         self._handling = None
-
-    def takes_answer(self, message: Message) -> bool:
-        """Gives a message to the request that it answers, if it answers one."""
-        return self._requests is not None and self._requests.take(message)
 
     def process_unit(self, unit: Any) -> None:
         """Parses and dispatches one line."""
@@ -428,24 +235,22 @@ class MessageConnection(CarryingStream):
             return None
 
     def _refuse_line(self, text: str, error: MessageError) -> None:
-        line = text[: 2 * limits.LOGGED_LINE_BYTES].encode("utf-8", "surrogateescape")
         if not text.strip(BLANKS):
             return  # empty lines are ignored
-        shown = ascii(line[: limits.LOGGED_LINE_BYTES])[2:-1]
-        why = _reason(error, shown)
+        shown = show_line(text)
+        why = reason(error, shown)
         logger.warning("%s: dropped a malformed line: %s: %s", self.name, why, shown)
-        now = self._use_clock.now()
-        kept = [at for at in self._malformed or () if now - at < limits.MALFORMED_INTERVAL]
-        kept.append(now)
-        self._malformed = kept
-        if len(kept) >= limits.MALFORMED_LIMIT:
+        if self._malformed is None:
+            self._malformed = MalformedLines()
+        count = self._malformed.note(self._use_clock.now())
+        if count >= limits.MALFORMED_LIMIT:
             self._inbox.clear()
-            self.ended(ConnectionLostError(f"{self.name}: {len(kept)} malformed lines in a minute"))
+            self.ended(ConnectionLostError(f"{self.name}: {count} malformed lines in a minute"))
 
     def incomplete(self, rest: bytes) -> None:
         """Drops a line without its newline: it may be the half of one."""
-        shown = ascii(rest[: limits.LOGGED_LINE_BYTES])[2:-1]
-        logger.warning("%s: dropped %d bytes without a newline: %s", self.name, len(rest), shown)
+        text = "%s: dropped %d bytes without a newline: %s"
+        logger.warning(text, self.name, len(rest), show_line(rest))
 
     def _message_failed(self, message: Message, error: BaseException) -> None:
         outbox = self._outbox
@@ -460,23 +265,3 @@ class MessageConnection(CarryingStream):
             answer_failure(message, self, error, identifier)
         except NetworkError as lost:
             logger.debug("%s: the answer could not be sent: %s", self.name, lost)
-
-    def undeliverable(self, error: ConnectionLostError) -> None:
-        """Ends the open requests: nobody is there who could answer them."""
-        super().undeliverable(error)
-        if self._requests is not None:
-            self._requests.fail(error)
-
-    def ended(self, error: NetworkError | None) -> None:
-        """Ends the open requests too: nothing can answer them any more."""
-        super().ended(error)
-        self._lose_requests()
-
-    def _lose_requests(self) -> None:
-        if self._requests is not None:
-            self._requests.lose(self.end_error())
-
-    def has_ended(self) -> None:
-        """Ends the open requests."""
-        self._lose_requests()
-        super().has_ended()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import resource
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -30,6 +28,7 @@ from .flow import START
 from .greeting import Greeting
 from .handler import Handler, check_handler, make_connection
 from .raw import check_line_bytes
+from .reserve import first_held_back, has_descriptor
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
@@ -267,7 +266,7 @@ class Server(Connection):
 
     def _accept_from(self, listener: Listener | FifoListener) -> bool:
         lost = ""
-        last, held_back = -1, _held_back()
+        last, held_back = -1, first_held_back()
         for _ in range(limits.ACCEPTS_PER_TURN):
             if self._pause is not None or not self._is_listening():
                 return False  # a hook may have closed this server
@@ -278,7 +277,8 @@ class Server(Connection):
             try:
                 # The first of a row is looked at, and then those near the limit: a look costs as
                 # much as all else that accepting one does.
-                if (last < 0 or last + 1 >= held_back) and not _has_descriptor(listener, held_back):
+                near = last < 0 or last + 1 >= held_back
+                if near and not has_descriptor(listener.fileno(), held_back):
                     self._wait("the last descriptors are held back")
                     return False
                 transport = listener.accept()
@@ -438,16 +438,3 @@ class Server(Connection):
         for greeting in tuple(self._greetings):
             greeting.close()
         return True
-
-
-def _held_back() -> int:
-    """The first descriptor of those that are held back."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - min(limits.RESERVED_DESCRIPTORS, soft // 4)
-
-
-def _has_descriptor(listener: Listener | FifoListener, held_back: int) -> bool:
-    """Whether the next descriptor is none of those that are held back."""
-    descriptor = os.dup(listener.fileno())  # the lowest free one, as accept would give
-    os.close(descriptor)
-    return descriptor < held_back

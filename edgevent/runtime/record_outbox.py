@@ -55,7 +55,20 @@ class RecordOutbox(Outbox):
         if self.error is not None:
             raise self.error_again()
         record = self.as_sent(data)
-        if not record or (self.is_full and not self._make_room()):
+        if not record:
+            return
+        if not self.size:
+            try:
+                self._transmit(record)
+            except BlockingIOError:
+                self._put(record)
+                self._watch()
+            except OSError as error:
+                raise self._broken(error) from error
+            else:
+                self.sent_bytes += len(record)
+            return
+        if self.is_full and not self._make_room():
             return
         self._put(record)
         if not self._watching:

@@ -172,8 +172,9 @@ class Report:
         unmounted: bool = False,
     ) -> None:
         """Adds an event, unless it is not wanted."""
-        bits = bits if gone or unmounted else bits & (self.wanted | LOST_SYNC)
-        if bits:
+        is_end = gone or unmounted
+        bits = bits if is_end else bits & (self.wanted | LOST_SYNC)
+        if bits or is_end:
             event = FileEvent(path, kinds_of(bits), moved_from, folder, gone, unmounted)
             self.events.append(event)
 

@@ -200,6 +200,7 @@ class Tree:
         self.is_starting = True
         self.whole = NAMES | mask_of(ledger.report.wanted)
         self._told_limit = False
+        self._is_away = False  # whether what could not be watched last was not there
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -215,7 +216,8 @@ class Tree:
         try:
             number = self.inotify.add(path, mask)
         except FileWatchError as error:
-            if error.errno not in _AWAY:
+            self._is_away = error.errno in _AWAY
+            if not self._is_away:
                 self._not_watched(path, error, need)
             return None
         folder = self.folders.get(number)
@@ -310,7 +312,7 @@ class Tree:
         if child is None or (seen is None and child.whole):
             # It has moved on, and its place may have been taken by another one; or one of those
             # that it is in has moved. Of all that the kernel will tell.
-            if seen is None:
+            if seen is None and (child is not None or self._is_away):
                 self.missed[parent, name] = None
             return None
         if child.whole and seen is not None:

@@ -84,12 +84,20 @@ def _check(result: int) -> int:
     return result
 
 
-def _sysctl(name: str) -> str:
-    try:
-        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
-            return f"fs.inotify.{name} is {file.read().strip()}"
-    except OSError:
-        return f"the limit is fs.inotify.{name}"
+def _limit(name: str) -> str:
+    """Names the sysctl of a limit, and its value: that of the user, or of its user namespace."""
+    found = {}
+    for place in ("fs/inotify/max_user_", "user/max_inotify_"):
+        path = f"{place}{name}"
+        try:
+            with open(f"/proc/sys/{path}", encoding="ascii") as file:
+                found[path.replace("/", ".")] = int(file.read())
+        except (OSError, ValueError):  # no /proc, or none of that name in this kernel
+            continue
+    if not found:
+        return f"the limit is fs.inotify.max_user_{name}"
+    sysctl = min(found, key=found.__getitem__)
+    return f"{sysctl} is {found[sysctl]}"
 
 
 def _has_descriptors() -> bool:
@@ -117,7 +125,7 @@ class Inotify:
         except OSError as error:
             reason = error.strerror
             if error.errno == errno.EMFILE and _has_descriptors():
-                limit = _sysctl("max_user_instances")
+                limit = _limit("instances")
                 reason = f"this user has as many watches as can be: {limit}"
             raise FileWatchError(f"files cannot be watched: {reason}", error.errno) from error
         self._reader: Any = io_watcher(self._descriptor, READ)
@@ -141,7 +149,7 @@ class Inotify:
         except OSError as error:
             reason = error.strerror
             if error.errno == errno.ENOSPC:
-                limit = _sysctl("max_user_watches")
+                limit = _limit("watches")
                 reason = f"this user watches as many files and folders as can be: {limit}"
             raise FileWatchError(f"{path!r} cannot be watched: {reason}", error.errno) from error
 

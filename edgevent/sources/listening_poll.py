@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from .. import limits
 from ..address import Address
 from ..errors import AddressError
 from ..runtime.clock import Alarm, Clock

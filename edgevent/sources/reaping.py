@@ -191,7 +191,7 @@ class Reaper:
         if not gevent.get_hub().loop.default:
             raise UsageError("children can be watched in the main thread only")
         found = cls._current
-        if found is None:
+        if found is None or found._turns is not Turns.current():
             found = cls._current = cls()
         return found
 

@@ -68,7 +68,7 @@ class SocketDiag:
         self._sequence = 0
         try:
             # A kernel that cannot tell says of every single socket that there is none.
-            list(self._dump(_INET_REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0), 48))
+            self._dump(_INET_REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0), 48)
             self.unix_listeners()
         except BaseException:
             self.close()
@@ -121,8 +121,9 @@ class SocketDiag:
         self._socket.send(header + body)
         return self._sequence
 
-    def _dump(self, body: bytes, padding: int = 0) -> Iterator[bytes]:
-        for attempt in range(1, _DUMPS + 1):
+    def _dump(self, body: bytes, padding: int = 0) -> list[bytes]:
+        found: list[bytes] = []
+        for _ in range(_DUMPS):  # with ever new sockets, the last one must do
             found, whole = [], True
             for kind, flags, content in self._answers(self._ask(body + bytes(padding), _DUMP)):
                 whole = whole and not flags & _INTERRUPTED
@@ -130,9 +131,9 @@ class SocketDiag:
                     found.append(content)
                 elif code := _error_of(content):
                     raise OSError(code, os.strerror(code))
-            if whole or attempt == _DUMPS:  # with ever new sockets, the last one must do
+            if whole:
                 break
-        yield from found
+        return found
 
     def _answers(self, sequence: int) -> Iterator[tuple[int, int, bytes]]:
         """Gives the parts of an answer, up to its end; what is left of others is passed over.

@@ -12,7 +12,7 @@ from typing import Final
 
 from .sock_diag import UnixListener
 
-_FILES: Final = {socket.AF_INET: "tcp", socket.AF_INET6: "tcp6"}
+_FILES: Final[dict[int, str]] = {socket.AF_INET: "tcp", socket.AF_INET6: "tcp6"}
 _ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON of linux/net.h
 
 

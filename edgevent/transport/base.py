@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from gevent.monkey import get_original
 
 from ..limits import INBOX_HARD_BYTES, READ_BYTES
 from ..runtime.guards import REGISTRY
 from ..runtime.watchers import READ, WRITE, io_watcher
+
+# gevent's own closes after the next poll: until something else happens, the other end of a pipe
+# would not see that this one is gone. Here all watchers have ended before.
+_close: Final = get_original("os", "close")
 
 
 class Credentials(NamedTuple):
@@ -176,6 +181,6 @@ def close_quietly(descriptor: int) -> None:
     error is one of an earlier write that nobody can mend here.
     """
     try:
-        os.close(descriptor)
+        _close(descriptor)
     except OSError:
         return

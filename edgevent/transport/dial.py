@@ -19,9 +19,9 @@ from .adopt import adopt
 from .base import StreamTransport
 from .datagram_record import dial_datagrams
 from .fifo import Access, dial_fifo
+from .handshake import secure
 from .record import connected
 from .resolve import Endpoint, resolve
-from .secure import secure
 from .stream import set_stream_options
 
 _FULL_BACKLOG_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
 
-from ..address import Address
 from ..errors import ConnectionLostError, HandshakeError, TruncatedError
 from ..limits import JOIN_BYTES, READ_BYTES
-from ..runtime.clock import Clock
 from ..runtime.guards import REGISTRY
-from ..runtime.turns import TIMED_OUT, Turns, wait
-from ..tls import TlsOptions, check_server_name
 from ..tls_session import RECORD_BYTES, TlsSession
 from .base import Credentials, StreamTransport, drop_input
 
@@ -402,58 +397,3 @@ def with_tls(address: str) -> str:
     if address.startswith("tcp:"):
         return f"tls:{address[4:]}"
     return f"tls+{address}"
-
-
-def secure(
-    below: StreamTransport, address: Address, options: TlsOptions, timeout: float, clock: Clock
-) -> TlsTransport:
-    """Shakes hands as a client. Blocks the calling greenlet.
-
-    Args:
-        below: A connected transport; it is closed when this fails.
-        address: What was dialled: errors name it, and its host is the name that is checked.
-        timeout: The limit in seconds.
-
-    Raises:
-        CertificateError: A certificate is not accepted, by this side or by the other one.
-        IdentityError: It is valid, but another one's.
-        HandshakeError: They could not agree, or not in time.
-    """
-    name = options.server_name or check_server_name(address.host or "localhost")
-    transport: TlsTransport | None = None
-    try:
-        session = TlsSession(
-            options,
-            with_tls(str(address)) if not address.is_tls else str(address),
-            server_side=False,
-            server_name=name,
-            session_key=f"{address} {name}",
-        )
-        transport = TlsTransport(below, session)
-        end = clock.now() + timeout
-        while not transport.shake_hands():
-            if not _wait_for(transport, clock, end - clock.now()):
-                text = f"{session.peer}: no TLS handshake within {timeout:g} s"
-                raise HandshakeError(text, errno.ETIMEDOUT)
-        return transport
-    except BaseException:
-        if transport is None:
-            below.close()
-        else:
-            drop_input(below)  # a close with unread input resets, and takes the alert with it
-            transport.close()
-        raise
-
-
-def _wait_for(transport: TlsTransport, clock: Clock, left: float) -> bool:
-    turns = Turns.current()
-    current, below = turns.check_wait(), transport.below
-    if transport.must_write:
-        watch, unwatch = below.watch_write, below.unwatch_write
-    else:
-        watch, unwatch = below.watch_read, below.unwatch_read
-    watch(current.switch)
-    try:
-        return left > 0.0 and wait(turns, clock, left) is not TIMED_OUT
-    finally:
-        unwatch()

@@ -6,7 +6,7 @@ Without a name it lists them; ``all`` runs all.
 import argparse
 from collections.abc import Callable
 
-from . import datagrams, encrypted, peers, streams, timers, values
+from . import datagrams, encrypted, files, peers, streams, timers, values
 from .measure import Options
 
 ROWS: dict[str, Callable[[Options], None]] = {
@@ -25,6 +25,7 @@ ROWS: dict[str, Callable[[Options], None]] = {
     "datagrams": datagrams.datagrams,
     "parse": values.parse,
     "build": values.build,
+    "files": files.files,
     "timers": timers.timers,
 }
 

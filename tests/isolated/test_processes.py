@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -427,6 +429,33 @@ def test_closed_it_tells_nothing_more(
     assert not process.is_alive
 
 
+def test_a_handler_may_close_it(start: Start, notes: Notes, communicator: Communicator) -> None:
+    def handle(process: Process, line: bytes) -> None:
+        notes.lines.append(line)
+        process.close()
+
+    process = start(["yes"], callback=handle)
+    assert communicator.run()
+    assert (notes.lines, notes.codes) == ([b"y"], [])
+    assert process.exit_code in (-signal.SIGTERM, -signal.SIGPIPE)
+
+
+def test_a_failure_closes_it_when_that_is_wanted(start: Start, communicator: Communicator) -> None:
+    process = start(["yes"], callback=lambda process, line: 1 // 0)
+    process.on_handler_error = "close"
+    assert communicator.run()
+    assert process.handler_errors == 1
+
+
+def test_while_it_is_iterated_over_the_lines_are_not_handled(
+    start: Start, notes: Notes, communicator: Communicator
+) -> None:
+    process = start(sh("echo 1; echo 2; exit 3"))
+    reader = gevent.spawn(list, process)
+    communicator.run()
+    assert (reader.get(), notes.lines, notes.codes) == ([b"1", b"2"], [], [(3,)])
+
+
 @pytest.mark.parametrize("way", ["close", "stop"])
 def test_what_does_not_end_is_killed(
     start: Start, notes: Notes, communicator: Communicator, clock: ManualClock, way: str
@@ -651,6 +680,38 @@ def test_an_argument_that_makes_no_sense_is_refused(
 def test_a_chain_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="a chain without a command"):
         Process.chain([])
+
+
+def test_another_thread_is_told_that_it_cannot() -> None:
+    raised: list[str] = []
+
+    def work() -> None:
+        try:
+            Process(["true"])
+        except UsageError as error:
+            raised.append(str(error))
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert raised == ["children can be watched in the main thread only"]
+
+
+@pytest.mark.parametrize("left", range(1, 13))
+def test_with_too_few_descriptors_nothing_is_started(left: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with os.scandir("/proc/self/fd") as found:
+        taken = {int(one.name) for one in found}
+    free = [number for number in range(max(taken) + 20) if number not in taken]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[left], hard))
+    try:
+        with pytest.raises(CommandError, match=r"(no pipe for|cannot run) 'cat': Too many open"):
+            Process.chain([CAT] * 8, stderr="lines")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 # --- whole programs -------------------------------------------------------------------------------

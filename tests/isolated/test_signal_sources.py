@@ -117,6 +117,8 @@ STORM = """
                 os.kill(os.getpid(), signal.SIGUSR1)
                 os.kill(os.getpid(), signal.SIGRTMIN)
             told.clear()  # nothing of it was told yet: the hub has not run
+            while len(told) < (count + 1 if SENDER else 2):
+                gevent.sleep(0.001)
             gevent.sleep(0.01)
             communicator.stop()
         communicator.after(0, work)

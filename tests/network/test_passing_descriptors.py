@@ -704,7 +704,7 @@ def test_other_addresses_carry_none(make: Any, where: str) -> None:
     sentence = f"^{re.escape(where)} cannot carry file descriptors: unix: and unixseq: can$"
     with pytest.raises(UsageError, match=sentence):
         make(where, max_fds=1, **settings)
-    with pytest.raises(UsageError, match="^unix:/nowhere with TLS cannot carry file descriptors"):
+    with pytest.raises(UsageError, match=r"^unix:/nowhere with TLS cannot carry file"):
         make("unix:/nowhere", max_fds=1, tls=server_options())
 
 
@@ -845,6 +845,23 @@ def test_who_does_not_wait_is_told(full: Any, when_full: Any) -> None:
     assert files_open() == 253
     connection.cut()
     assert files_open() == 0
+
+
+def test_copies_that_do_not_fit_the_process_are_refused(full: Any) -> None:
+    connection, peer = full
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with file_of(b"x") as fd:
+        first_free = os.dup(fd)
+        os.close(first_free)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + 5, hard))
+            with pytest.raises(QueueFullError, match="10 descriptors cannot be passed now: Too ma"):
+                connection.send(Message("M"), fds=[fd] * 10)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert files_open() == 1
+        connection.send(Message("LAST"), fds=[fd])
+    assert read_carried(peer, b"LAST") == [b"x"]
 
 
 @pytest.mark.parametrize("how", ["peer", "slow"])

@@ -6,25 +6,24 @@ import _socket
 import fcntl
 import os
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable
 
 import gevent
 import pytest
 from gevent import socket
 from link_ground import number, numbers
-from network_ground import PATIENCE, Ground, MovedClock, echo, until
+from network_ground import PATIENCE, Ground, echo, until
 from tls_ground import (
     Encrypted,
     authority,
     client_options,
-    only_12,
     server_options,
     server_pair,
     tls_pair,
 )
 
 from edgevent import (
+    Address,
     CertificateError,
     Client,
     ConnectionLostError,
@@ -32,11 +31,18 @@ from edgevent import (
     Message,
     PermanentConnection,
     StreamConnection,
-    connect,
 )
+from edgevent.links.greeting import Greeting
+from edgevent.runtime.clock import SYSTEM_CLOCK
+from edgevent.runtime.turns import Turns
 from edgevent.testing.clock import settle
+from edgevent.testing.contract import fill
+from edgevent.tls_session import TlsSession
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.fd import FdTransport
+from edgevent.transport.handshake import secure
+from edgevent.transport.memory import memory_pair
+from edgevent.transport.secure import TlsTransport
 from edgevent.transport.stream import SocketTransport
 
 TLS = "tls://127.0.0.1:0"
@@ -60,18 +66,19 @@ def small_pipes() -> Pair:
     return FdTransport(here[0], there[1], peer="b"), FdTransport(there[0], here[1], peer="a")
 
 
+def receive_all(side: StreamConnection, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        found += side.receive(PATIENCE)
+    return found
+
+
 @pytest.mark.parametrize("make", [small_sockets, small_pipes])
 def test_400000_bytes_go_each_way_at_once_through_small_buffers(make: Callable[[], Pair]) -> None:
     data = random.Random(9).randbytes(400_000)
     sides = [StreamConnection(transport) for transport in tls_pair(*make())]
 
-    def receive(side: StreamConnection) -> bytes:
-        found = b""
-        while len(found) < len(data):
-            found += side.receive(PATIENCE)
-        return found
-
-    tasks = [gevent.spawn(receive, side) for side in sides]
+    tasks = [gevent.spawn(receive_all, side, len(data)) for side in sides]
     for start in range(0, len(data), 50_000):
         for side in sides:
             side.write(data[start : start + 50_000])
@@ -82,131 +89,53 @@ def test_400000_bytes_go_each_way_at_once_through_small_buffers(make: Callable[[
     settle()
 
 
-# --- the end --------------------------------------------------------------------------------------
+def test_a_way_that_takes_a_few_bytes_at_a_time_is_wide_enough() -> None:
+    """Both sides wait for room in the middle of their handshake, and of every record."""
+    a, b = memory_pair(7)
+    greeted: list[TlsTransport | None] = []
+    session = TlsSession(server_options(), "tls://client", server_side=True)
+    Greeting(
+        TlsTransport(b, session),
+        Turns.current(),
+        SYSTEM_CLOCK,
+        PATIENCE,
+        "test",
+        100,
+        on_failed=lambda greeting, error: greeted.append(None),
+        on_end=lambda greeting, transport: greeted.append(transport),
+    )
+    address = Address.parse("tls://localhost:1")
+    client = StreamConnection(secure(a, address, client_options(), PATIENCE, SYSTEM_CLOCK))
+    data = random.Random(1).randbytes(20_000)
+    answer = gevent.spawn(receive_all, client, len(data))  # and the session tickets before it
+    until(lambda: greeted)
+    assert greeted[0] is not None
+    server = StreamConnection(greeted[0])
+    client.write(data)
+    assert receive_all(server, len(data)) == data
+    server.write(data)
+    assert answer.get(timeout=PATIENCE) == data
+    client.close()
+    assert server.receive_or_end(PATIENCE) == b""
+    server.close()
+    until(lambda: server.is_closed and client.is_closed)
+    settle()
 
 
-class Collecting(StreamConnection):
-    """Keeps what comes, and how it ended."""
+def test_a_peer_that_reads_nothing_cannot_let_answers_pile_up() -> None:
+    a, b = tls_pair(*memory_pair())
+    fill(a)
 
-    all: ClassVar[list[Collecting]] = []
+    def ask_again_and_again() -> None:
+        for _ in range(1000):
+            a._hold(bytes(1000))
 
-    def process_connected(self) -> None:
-        self.data = b""
-        self.end = ""
-        self.all.append(self)
-
-    def process_read(self, data: bytes) -> None:
-        self.data += data
-
-    def process_hup(self) -> None:
-        self.end = "end"
-
-    def process_error(self, error: Exception) -> None:
-        self.end = f"{type(error).__name__}: {error}"
-
-
-@pytest.fixture
-def collected() -> Iterator[list[Collecting]]:
-    """The connections that have collected something."""
-    Collecting.all.clear()
-    yield Collecting.all
-    Collecting.all.clear()
-
-
-@pytest.mark.parametrize("version", ["1.2", "1.3"])
-@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_what_a_client_sends_right_before_its_close_arrives_whole(
-    version: str, size: int, ground: Ground, collected: list[Collecting]
-) -> None:
-    """Also the client that has read nothing, not even what the server says by itself."""
-    options = server_options()
-    if version == "1.2":
-        only_12(options, server_side=True)
-    server = ground.serve(Collecting, TLS, tls=options)
-    data = random.Random(size).randbytes(size)
-    for _ in range(3):
-        stream = connect(server.addresses[0], tls=client_options())
-        stream.write(data)
-        stream.close()
-    until(lambda: len(collected) == 3 and all(one.end for one in collected))
-    for one in collected:
-        assert (one.end, len(one.data), one.data == data) == ("end", size, True)
-
-
-@pytest.mark.parametrize("size", [1, 100_000, 3_000_000])
-def test_what_a_server_sends_right_before_its_close_arrives_whole(
-    size: int, ground: Ground
-) -> None:
-    data = random.Random(size).randbytes(size)
-
-    class Talking(StreamConnection):
-        def process_connected(self) -> None:
-            self.write(data)
-            self.close()
-
-    server = ground.serve(Talking, TLS, tls=server_options())
-    with connect(server.addresses[0], tls=client_options()) as stream:
-        until(lambda: server.counts["accepted"])
-        settle()
-        found = b""
-        while part := stream.read(timeout=PATIENCE):
-            found += part
-        assert found == data
-
-
-def test_a_close_waits_until_the_server_has_spoken() -> None:
-    """Else its word would meet a closed socket, and the reset would take what it has not read."""
-    data = random.Random(8).randbytes(1_000_000)
-    with Encrypted(connect, tickets=False) as peer:
-        peer.client.write(data)
-        closing = gevent.spawn(peer.client.close)
-        settle()  # and burns no time meanwhile
-        early = closing.ready()
-        peer.send_tickets()
-        found = b""
-        while part := peer.read():
-            found += part
-        assert found == data
-        closing.get(timeout=PATIENCE)
-        assert not early
-
-
-def test_a_close_waits_for_a_silent_server_no_longer_than_it_may(
-    clock: MovedClock, logged: Callable[[str], list[str]]
-) -> None:
-    with Encrypted(Client, tickets=False, clock=clock) as peer:
-        peer.client.send(Message("LAST"))
-        closing = gevent.spawn(peer.client.close)
-        until(lambda: clock.pending)
-        settle()
-        assert not closing.ready()
-        clock.advance(5.0)
-        closing.get(timeout=PATIENCE)
-        assert peer.read() == b"LAST\n"
-
-
-def test_a_client_that_only_sends_is_told_that_it_was_refused(
-    ground: Ground, logged: Callable[[str], list[str]]
-) -> None:
-    server = ground.serve(echo(), TLS, tls=server_options(mutual=True))
-    with Client(server.addresses[0], tls=client_options()) as client:
-        client.send(Message("NEWS"))
-    (line,) = logged("what was sent last may be lost: ")
-    assert "certificate required" in line
-
-
-def test_a_half_closed_client_is_still_answered(ground: Ground) -> None:
-    class Answering(Collecting):
-        def process_hup(self) -> None:
-            self.write(b"got " + self.data)
-
-    server = ground.serve(Answering, TLS, tls=server_options())
-    with connect(server.addresses[0], tls=client_options()) as stream:
-        stream.write(b"question")
-        transport: Any = stream._connection._transport
-        transport.shutdown_write()
-        assert stream.read(timeout=PATIENCE) == b"got question"
-        assert stream.read(timeout=PATIENCE) == b""
+    with pytest.raises(ConnectionLostError, match="it reads nothing, and asks for ever more"):
+        ask_again_and_again()
+    assert a._pending is not None
+    assert len(a._pending) < 300_000
+    a.close()
+    b.close()
 
 
 # --- links that come back -------------------------------------------------------------------------
