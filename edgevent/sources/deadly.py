@@ -88,7 +88,8 @@ def report_deadly_signals(
             ``sys.stderr`` by default.
 
     Returns:
-        What brings back, by ``close`` or as a context manager, what they did before.
+        What brings back, by ``close`` or as a context manager, what they did before;
+        ``faulthandler`` stays on.
 
     Raises:
         UsageError: There is no such signal, the file has no descriptor, or the thread is not the

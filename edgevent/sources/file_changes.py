@@ -71,7 +71,7 @@ class Changes:
             if folder is None:
                 if mask & IN_Q_OVERFLOW:
                     self.lost += 1
-                    roots.compare(lost=True)
+                    roots.compare()
                 # Else the watch was ended meanwhile.
             elif not name:
                 self._folder_itself(folder, mask)
@@ -96,9 +96,6 @@ class Changes:
                 self._arrived(folder, name, bool(mask & IN_ISDIR), bits)
         if tree.missed:
             tree.enter_missed(is_last=not self._held and tree.inotify.is_empty)
-        if tree.is_stale:
-            tree.is_stale = False
-            roots.compare(lost=False)
 
     def _places(self, folder: Folder, name: str) -> list[Place]:
         """Who wants to know of an entry."""

@@ -136,7 +136,7 @@ def mask_of(bits: int) -> int:
 def content_bits(mask: int) -> int:
     """Returns what an event of inotify's says of the content of a file."""
     bits = _CONTENT.get(mask)
-    if bits is None:  # the kernel gives one flag an event, but does not promise it
+    if bits is None:  # one change may be of two kinds: of size and times, say
         bits = 0
         for flag, told in _CONTENT.items():
             if mask & flag:

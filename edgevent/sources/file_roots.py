@@ -14,7 +14,7 @@ from .inotify import IN_MASK_ADD
 
 logger = logging.getLogger("edgevent")
 
-_TRIES = 20
+_TRIES = 10
 
 Use = tuple[Folder, str, str]
 
@@ -82,27 +82,22 @@ class Roots:
 
     def _attach(self, root: Root) -> Way | None:
         """Watches what could make a path lead elsewhere; returns where it leads."""
-        tree = self._tree
+        way: Way | None = None
         for _ in range(_TRIES):
             try:
-                way = trace(root.path, self._follow)
+                found = trace(root.path, self._follow)
             except OSError as error:
                 self._refuse(f"{root.path!r} cannot be watched: {error.strerror}", error.errno)
                 return None
+            if found == way:
+                break
+            # What was changed before the watches were there has told nobody: it is traced again.
+            # On a way that changes all the time they will tell of the next change.
+            way = found
             uses = self._watch(root, way)
-            try:
-                # What was changed before the watches were there has told nobody.
-                is_same = trace(root.path, self._follow) == way
-            except OSError:
-                is_same = False
-            if is_same:
-                self._release(root, root.uses - uses)
-                root.uses = uses
-                return way
-            root.uses |= uses
-        logger.warning("%r: its folders change faster than they can be followed", root.path)
-        tree.is_stale = True
-        return None
+            former, root.uses = root.uses, uses
+            self._release(root, former - uses)
+        return way
 
     def _watch(self, root: Root, way: Way) -> set[Use]:
         uses: set[Use] = set()
@@ -143,16 +138,11 @@ class Roots:
                     folder.roles = None
             self._tree.narrow(folder)
 
-    def compare(self, lost: bool) -> None:
-        """Compares all that is watched with what is known.
-
-        Args:
-            lost: Whether events were lost, which is told first.
-        """
+    def compare(self) -> None:
+        """Tells that events were lost, and compares all that is watched with what is known."""
         tree = self._tree
-        if lost:
-            for root in self.all:
-                tree.report.tell(root.path, LOST_SYNC, folder=root.top is not None)
+        for root in self.all:
+            tree.report.tell(root.path, LOST_SYNC, folder=root.top is not None)
         for root in self.all:
             former = root.top
             self.resolve(root)

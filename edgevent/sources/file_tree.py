@@ -40,7 +40,7 @@ from .inotify import (
 
 logger = logging.getLogger("edgevent")
 
-_AWAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_AWAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _LIMITS: Final = frozenset({errno.ENOSPC, errno.ENOMEM})
 
 SELF: Final = IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
@@ -178,7 +178,6 @@ class Tree:
     Attributes:
         whole: What inotify is asked for of a folder whose entries are watched.
         missed: Folders that have come, but were not at their place when they were looked for.
-        is_stale: Whether the folders have moved faster than could be followed; they are compared.
         is_starting: Whether a limit that is met raises, for nothing is watched yet.
     """
 
@@ -196,7 +195,6 @@ class Tree:
         self.recursive = recursive
         self.folders: dict[int, Folder] = {}
         self.missed: dict[tuple[Folder, str], None] = {}
-        self.is_stale = False
         self.is_starting = True
         self.whole = NAMES | mask_of(ledger.report.wanted)
         self._told_limit = False

@@ -65,7 +65,8 @@ class FileWatch(QueuedSource):
     It watches from the moment at which it is made. While it is disabled, and before it is added,
     the kernel keeps what happens, up to the length of its queue. Not told are a mount over a
     watched folder, and what is written through another hard link of a file, or into memory that it
-    is mapped to (man 7 inotify).
+    is mapped to (man 7 inotify). A tree is looked through in one go, at the start and after events
+    were lost: the process does nothing else for as long as that takes.
     """
 
     __slots__ = (

@@ -8,6 +8,7 @@ import random
 import socket
 import stat
 from collections.abc import Callable
+from time import thread_time
 from typing import Final, NamedTuple, Protocol
 
 from ..address import Address
@@ -20,6 +21,8 @@ from .socket_files import SocketFiles
 
 logger = logging.getLogger("edgevent")
 
+_SHARE: Final = 10
+"""The looks take at most one part in so many of the processor: files are long on a busy machine."""
 _SCHEMES: Final = ("tcp", "tls", "unix", "tls+unix", "unixseq")
 
 
@@ -108,6 +111,7 @@ class ListeningPoll:
         self._tables: SocketDiag | SocketFiles | None = None
         self._alarm: Alarm | None = None
         self._interval = 0.0
+        self._cost = 0.0
         self._said = False
 
     @classmethod
@@ -161,6 +165,7 @@ class ListeningPoll:
 
     def _arm(self) -> None:
         interval = min(looker.interval for looker in self._lookers)
+        interval = max(interval, _SHARE * self._cost)
         if self._alarm is None or interval < self._interval:
             if self._alarm is not None:
                 self._alarm.stop()
@@ -181,9 +186,11 @@ class ListeningPoll:
         if self._turns.forked or not any(looker in self._lookers for looker in lookers):
             return
         wave: list[Callable[[float], None]] = []
+        began = thread_time()
         try:
             try:
                 seen = self._see({place for looker in lookers for place in looker.places})
+                self._cost = thread_time() - began
             except OSError as error:
                 self._failed(error)
                 return

@@ -274,7 +274,7 @@ class ThreadLink(QueuedSource):
         """Has the hub look here, once for all that comes until then; callable from any thread."""
         with held(self._lock):
             rings, self._is_rung = not self._is_rung, True
-        if rings:
+        if rings and not self._closed:
             self._bell.ring(self)
 
     def _run(self) -> None:

@@ -202,7 +202,8 @@ class ThreadDone(Connection):
             self._outcome = outcome
         if self._closed and outcome.error is not None:
             logger.error("%s: failed after it was closed", self.name, exc_info=outcome.error)
-        self._bell.ring(self)
+        if not self._closed:
+            self._bell.ring(self)
 
     # --- in the hub -------------------------------------------------------------------------------
 

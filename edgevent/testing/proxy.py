@@ -145,8 +145,12 @@ class FaultProxy(Controls, Closing):
     """Stands between clients and a server, hands on what they send, and fails when told to.
 
     It passes all that a stream can say: bytes, the end of one direction, a reset, and that a reader
-    is slow (it holds up to 128 KiB of each direction). What is encrypted passes as it is. It works
-    in the hub of the thread that has made it, whenever something there waits.
+    is slow (it holds up to 128 KiB of each direction). What is encrypted passes as it is, and so do
+    the records of ``unixseq:`` on both sides. It works in the hub of the thread that has made it,
+    whenever something there waits.
+
+    A reset may pass a Unix socket as an end: see :meth:`reset`. Credentials of a Unix socket's
+    peer are the proxy's, and file descriptors do not pass.
 
     Args:
         target: The address of the server, in the form in which a client dials it: a stream of any

@@ -17,7 +17,8 @@ from hub_ground import Log
 
 import edgevent
 from edgevent import Communicator, FileEvent, FileWatch, FileWatchError, UsageError
-from edgevent.sources.inotify import IN_CREATE, IN_MODIFY, parse
+from edgevent.sources.file_event import content_bits, kinds_of
+from edgevent.sources.inotify import IN_ATTRIB, IN_CREATE, IN_MODIFY, parse
 from edgevent.testing.clock import ManualClock, settle
 
 
@@ -141,6 +142,10 @@ def test_the_bytes_of_the_kernel_are_split() -> None:
     assert parse(b"") == []
 
 
+def test_one_event_may_be_of_two_kinds() -> None:
+    assert kinds_of(content_bits(IN_ATTRIB | IN_MODIFY)) == {"attributes", "write"}
+
+
 # --- one file, as editors and tools change it -----------------------------------------------------
 
 
@@ -232,7 +237,7 @@ def test_a_file_survives_its_folder(seen: Seen) -> None:
 
 def test_a_link_stands_for_what_it_leads_to(seen: Seen) -> None:
     w = seen.folder / "w"
-    (w / "link").symlink_to("sub/deep")
+    (w / "link").symlink_to(f"../{w.name}/./sub/deep")
     seen.watch("w/link")
     write(w / "sub" / "deep")
     assert seen.told() == ["updated w/link"]
@@ -285,6 +290,31 @@ def test_a_link_to_a_folder_that_is_exchanged_leads_to_another_one(seen: Seen) -
     (seen.folder / "new").rename(seen.folder / "current")
     told = ["deleted current/ gone", "created current/", "created current/deep"]
     assert seen.told() == [*told, "updated current/deep"]
+
+
+def test_a_link_that_comes_to_lead_to_itself_is_an_end(seen: Seen, log: Log) -> None:
+    w = seen.folder / "w"
+    (w / "link").symlink_to("file")
+    seen.watch("w/link")
+    (w / "link").unlink()
+    (w / "link").symlink_to("link")
+    assert seen.told() == ["deleted w/link gone"]
+    assert any("Too many levels of symbolic links" in line for line in log.lines("w/link"))
+    (w / "link").unlink()
+    (w / "link").symlink_to("sub/deep")
+    assert seen.told() == ["created w/link", "updated w/link"]
+
+
+def test_a_link_that_comes_to_lead_where_another_watch_is_adds_nothing(
+    seen: Seen, log: Log
+) -> None:
+    (seen.folder / "one").symlink_to("w")
+    (seen.folder / "other").symlink_to("w/sub")
+    seen.watch("one", "other")
+    (seen.folder / "new").symlink_to("w")
+    (seen.folder / "new").rename(seen.folder / "other")
+    assert seen.told() == ["deleted other/ gone"]
+    assert len(log.lines("other' is watched already, as")) == 1
 
 
 def test_links_in_a_folder_are_not_followed(seen: Seen) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from edgevent import (
     SignalSource,
     UsageError,
     WrongThreadError,
+    ignore_signals,
     limits,
 )
 from edgevent.runtime.signals import watched
@@ -394,3 +396,34 @@ def test_too_many_open_files_leave_nothing_behind(communicator: Communicator) ->
     assert (watched(), source in communicator.connections) == ([USR1], False)
     communicator.add_connection(source)
     assert watched() == [USR1, USR2]
+
+
+# --- ignored --------------------------------------------------------------------------------------
+
+
+def test_signals_are_ignored_until_that_is_taken_back(communicator: Communicator) -> None:
+    heard = Heard()
+    source = communicator.add_connection(SignalSource("USR1", heard.append))
+    ignored = ignore_signals("USR1", "USR2", RT)
+    assert ignored.signals == ("SIGUSR1", "SIGUSR2", "SIGRTMIN")
+    send(USR1, USR2, RT)
+    assert heard.numbers == [USR1]  # a source goes before
+    source.close()
+    send(USR1, RT)
+    former = signal.signal(USR2, signal.SIG_DFL)  # set anew by somebody: it stays so
+    assert former == signal.SIG_IGN
+    ignored.close()
+    ignored.close()
+    assert signal.getsignal(USR1) == signal.getsignal(RT) == signal.SIG_DFL
+
+
+def test_a_child_is_started_without_the_mask(communicator: Communicator) -> None:
+    heard = Heard()
+    source = SignalSource("USR1", heard.append, with_sender=True)
+    communicator.add_connection(source)
+    kill(USR1)
+    shown = subprocess.check_output(["grep", "SigBlk", "/proc/self/status"], text=True)
+    assert int(shown.split()[1], 16) & 1 << (USR1 - 1) == 0
+    settle()
+    assert USR1 in mask()
+    assert heard == [ReceivedSignal(USR1, *ME)]  # it had come before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import gc
 import logging
 import threading
 from typing import Any
@@ -38,6 +37,7 @@ from edgevent import (
 )
 from edgevent.runtime.native import allocate_lock
 from edgevent.sources import native_threads
+from edgevent.sources.doorbell import Doorbell
 from edgevent.sources.native_threads import POOL
 from edgevent.testing.clock import ManualClock, settle
 
@@ -796,16 +796,15 @@ def test_a_thread_of_the_users_own_closes_its_end(communicator: Communicator) ->
     assert "open" not in repr(link.worker)
 
 
-def test_a_link_that_is_closed_is_freed(communicator: Communicator) -> None:
-    for _ in range(20):
-        communicator.add_connection(ThreadLink(lambda worker: worker.run())).close()
+def test_threads_that_outlive_what_they_were_for_keep_nothing(communicator: Communicator) -> None:
+    done, link = ThreadDone(int), ThreadLink()
+    for one in (done, link):
+        communicator.add_connection(one).close()
     settle()
-
-    def left() -> int:
-        gc.collect()
-        return sum(isinstance(one, ThreadLink) for one in gc.get_objects())
-
-    until(lambda: left() == 0)
+    thread = threading.Thread(target=lambda: (done(), link.worker.close()))
+    thread.start()
+    thread.join()
+    assert not Doorbell.current()._rung
 
 
 # --- whole programs -------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,14 @@ BEGIN = """
     def say(*what):
         os.write(1, (" ".join(map(str, what)) + "\\n").encode())  # two processes write
 """
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that all users can look into, as those of tmp_path are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def program(folder: Path, text: str) -> Path:
@@ -287,9 +297,47 @@ def test_a_lack_of_descriptors_is_no_lack_of_watches(tmp_path: Path) -> None:
             FileWatch("/")
         except FileWatchError as error:
             say(error, error.errno)
+        for each in held:
+            os.close(each)
         """,
     )
     assert printed == ["files cannot be watched: Too many open files 24"]
+
+
+def test_what_may_not_be_read_is_named(open_folder: Path) -> None:
+    printed = run(
+        open_folder,
+        """
+        for place in ("w/open", "w/shut/in it"):
+            os.makedirs(place)
+        os.chmod("w/shut", 0o700)
+        import fcntl, termios
+        FileWatch("/").close()  # another user may not read the modules that are still to come
+        if os.getuid() == 0:
+            os.chown("w/open", 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        else:
+            os.chmod("w/shut", 0)
+        for place in ("w/shut", "w/shut/in it", "w/shut/in it/file"):
+            try:
+                FileWatch(place)
+            except FileWatchError as error:
+                say(str(error).replace(os.getcwd(), ""), error.errno)
+        with Communicator() as communicator:
+            def told(event):
+                say(event.name)
+                communicator.stop()
+
+            communicator.add_connection(FileWatch("w", told, events="created", recursive=True))
+            open("w/open/file", "w").close()
+            communicator.run()
+        """,
+    )
+    if os.getuid() != 0:
+        (open_folder / "w" / "shut").chmod(0o700)
+    denied = "cannot be watched: Permission denied"
+    below = [f"'/w/shut{rest}' {denied} 13" for rest in ("", "/in it", "/in it/file")]
+    assert printed == [*below, f"'{open_folder}/w/shut' {denied}", "file"]
 
 
 # --- mounts ---------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from edgevent.testing.clock import ManualClock, settle
 SLEEP = ["sleep", "1000"]
 CAT = ["cat"]
 # It says when it is ready, and ends only when it is killed.
-STUBBORN = ["sh", "-c", "trap 'echo no' TERM; echo ready; while :; do sleep 1000 & wait; done"]
+STUBBORN = ["sh", "-c", "trap 'echo no' TERM; echo ready; while :; do sleep 0.01; done"]
 DEAF = ["sh", "-c", "trap '' TERM; echo ready; exec sleep 1000"]
 
 

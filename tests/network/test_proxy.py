@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 from link_ground import hang
-from network_ground import PATIENCE, Ground, echo, until
+from network_ground import PATIENCE, Ground, echo, run_program, until
 from tls_ground import tls_pair
 
 from edgevent import (
@@ -25,9 +26,16 @@ from edgevent import (
     UsageError,
     WrongThreadError,
 )
+from edgevent.runtime.turns import Turns
 from edgevent.testing.clock import ManualClock, settle
 from edgevent.testing.contract import PROMISES, Promise, Pull, fill, push
 from edgevent.testing.proxy import FaultProxy, reset
+from edgevent.testing.record_contract import (
+    RECORD_PROMISES,
+    a_record_that_is_too_long_is_never_cut,
+    what_came_before_a_reset_is_received,
+)
+from edgevent.testing.way import Way
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.dial import dial
 from edgevent.transport.listen import listen
@@ -103,6 +111,20 @@ def test_a_connection_through_it_keeps_every_promise(
     make: Make = between(server, proxy)
     if tls:
         make = partial(encrypted, make)
+    promise(make if side == "client" else partial(swapped, make))
+
+
+# A Unix socket that has read everything can say to its peer that it ends, but not that it broke.
+NO_RESET = {a_record_that_is_too_long_is_never_cut, what_came_before_a_reset_is_received}
+RECORDS = [promise for promise in RECORD_PROMISES if promise not in NO_RESET]
+
+
+@pytest.mark.parametrize("promise", RECORDS, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_records_through_it_keep_every_promise(
+    between: Callable[..., Between], promise: Promise, side: str
+) -> None:
+    make: Make = between("unixseq", "unixseq")
     promise(make if side == "client" else partial(swapped, make))
 
 
@@ -605,3 +627,72 @@ def test_another_thread_is_refused(fault_proxy: Callable[..., FaultProxy]) -> No
     for call in (proxy.cut, proxy.heal, proxy.refuse):
         with pytest.raises(WrongThreadError):
             gevent.get_hub().threadpool.apply(call)
+
+
+def test_code_that_blocks_without_gevent_may_run_in_the_thread_pool(
+    ground: Ground, fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    proxy = fault_proxy(ground.serve(echo()).addresses[0])
+    address = Address.parse(proxy.address)
+
+    def talk() -> bytes:
+        with socket.create_connection((address.host, address.port), PATIENCE) as sock:
+            sock.sendall(b"ECHO text=blocking\n")
+            return sock.recv(100)
+
+    assert gevent.get_hub().threadpool.apply(talk) == b"ECHOED text=blocking\n"
+    until(lambda: not proxy.connections)
+
+
+FULL = """
+import logging, os, resource, sys
+import gevent
+from edgevent.testing.clock import settle
+from edgevent.testing.proxy import FaultProxy
+from edgevent import Address
+from edgevent.transport.dial import dial
+from edgevent.transport.listen import listen
+
+listener = listen(Address.parse("tcp://127.0.0.1:0"))[0]
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+with FaultProxy(listener.local) as proxy:
+    settle()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    client = dial(Address.parse(proxy.address))
+    held = []
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError:
+        settle()
+    assert proxy.accepted == 0
+    if sys.argv[1] == "refuse":
+        proxy.refuse()
+    for descriptor in held:
+        os.close(descriptor)
+    if sys.argv[1] == "go on":
+        proxy.wait_for_connection()
+        print(proxy.accepted)
+"""
+
+
+@pytest.mark.parametrize(("then", "accepted"), [("go on", "1\n"), ("refuse", ""), ("close", "")])
+def test_a_proxy_without_a_descriptor_for_a_client_tries_again(then: str, accepted: str) -> None:
+    said, _, rest = run_program(FULL, then).partition("\n")
+    assert said.endswith("cannot accept: Too many open files")
+    assert rest == accepted
+
+
+def test_a_failure_of_its_own_is_not_silent(
+    between: Callable[..., Between], ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[BaseException] = []
+    turns = Turns.current()
+    monkeypatch.setattr(turns, "failed", failed.append)
+    line = Line(between("tcp", "tcp"))
+    monkeypatch.setattr(Way, "_take", lambda way, data: 1 // 0)
+    push(line.client, b"x")
+    until(lambda: failed)
+    assert isinstance(failed[0], ZeroDivisionError)
+    line.proxy.close()
+    line.close()
