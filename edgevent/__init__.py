@@ -3,10 +3,12 @@
 See README.md. Nothing happens on import; nothing is ever patched.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from .address import Address
 from .answers import Peer
 from .backoff import Backoff
-from .certificate import Certificate
 from .communicator import Communicator
 from .connection import Connection
 from .definitions import Definition, Definitions, ParameterRule
@@ -51,19 +53,13 @@ from .errors import (
     UsageError,
     WrongThreadError,
 )
-from .keymaking import make_authority, make_certificate
-from .keypair import KeyPair
 from .links.client import Client
-from .links.datagram import DatagramServer
-from .links.datagram_client import DatagramClient
-from .links.datagram_peer import DatagramPeer
 from .links.many import broadcast, request_many
 from .links.message import MessageConnection
 from .links.permanent import PermanentConnection
 from .links.plain import Stream, connect
 from .links.raw import LineConnection, StreamConnection
 from .links.ready import ReadyConnection
-from .links.send_datagram import largest_payload, path_mtu, send_datagram
 from .links.server import Server
 from .links.undelivered import Undelivered
 from .message import Message
@@ -71,24 +67,33 @@ from .runtime.clock import Clock
 from .runtime.signal_names import signal_name, signal_number
 from .runtime.signals import ReceivedSignal
 from .runtime.waits import deadline
-from .signing import SigningKeys
-from .sources.children import ChildWatch
-from .sources.connector import ProcessEvent
-from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
-from .sources.file_event import FileEvent
-from .sources.files import FileWatch
-from .sources.listening import ListeningEvent, ListeningWatch
-from .sources.process import Process
-from .sources.process_events import ProcessEvents
-from .sources.reaping import ChildEvent, ChildUsage
-from .sources.signals import SignalSource
-from .sources.thread_end import ThreadEnd
-from .sources.thread_link import ThreadLink
-from .sources.threads import ThreadDone, ThreadOutcome, run_in_thread
 from .timer import Timer
 from .tls import TlsOptions
 from .transport.base import Credentials
-from .transport.pipe import Pipe
+
+if TYPE_CHECKING:
+    from .certificate import Certificate
+    from .keymaking import make_authority, make_certificate
+    from .keypair import KeyPair
+    from .links.datagram import DatagramServer
+    from .links.datagram_client import DatagramClient
+    from .links.datagram_peer import DatagramPeer
+    from .links.send_datagram import largest_payload, path_mtu, send_datagram
+    from .signing import SigningKeys
+    from .sources.children import ChildWatch
+    from .sources.connector import ProcessEvent
+    from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
+    from .sources.file_event import FileEvent
+    from .sources.files import FileWatch
+    from .sources.listening import ListeningEvent, ListeningWatch
+    from .sources.process import Process
+    from .sources.process_events import ProcessEvents
+    from .sources.reaping import ChildEvent, ChildUsage
+    from .sources.signals import SignalSource
+    from .sources.thread_end import ThreadEnd
+    from .sources.thread_link import ThreadLink
+    from .sources.threads import ThreadDone, ThreadOutcome, run_in_thread
+    from .transport.pipe import Pipe
 
 __version__ = "0.1.0"
 
@@ -195,3 +200,51 @@ __all__ = [
     "signal_name",
     "signal_number",
 ]
+
+_LATER: Final = {
+    "Certificate": "certificate",
+    "ChildEvent": "sources.reaping",
+    "ChildUsage": "sources.reaping",
+    "ChildWatch": "sources.children",
+    "DatagramClient": "links.datagram_client",
+    "DatagramPeer": "links.datagram_peer",
+    "DatagramServer": "links.datagram",
+    "Dispositions": "sources.deadly",
+    "FileEvent": "sources.file_event",
+    "FileWatch": "sources.files",
+    "KeyPair": "keypair",
+    "ListeningEvent": "sources.listening",
+    "ListeningWatch": "sources.listening",
+    "Pipe": "transport.pipe",
+    "Process": "sources.process",
+    "ProcessEvent": "sources.connector",
+    "ProcessEvents": "sources.process_events",
+    "SignalSource": "sources.signals",
+    "SigningKeys": "signing",
+    "ThreadDone": "sources.threads",
+    "ThreadEnd": "sources.thread_end",
+    "ThreadLink": "sources.thread_link",
+    "ThreadOutcome": "sources.threads",
+    "ignore_signals": "sources.deadly",
+    "largest_payload": "links.send_datagram",
+    "make_authority": "keymaking",
+    "make_certificate": "keymaking",
+    "path_mtu": "links.send_datagram",
+    "report_deadly_signals": "sources.deadly",
+    "run_in_thread": "sources.threads",
+    "send_datagram": "links.send_datagram",
+}
+"""The modules of what not every program uses: each is imported when its name is first asked for."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Imports what :data:`_LATER` lists."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        """Lists them too."""
+        return sorted({*globals(), *_LATER})

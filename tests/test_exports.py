@@ -1,10 +1,12 @@
 """What ``import edgevent`` gives, and what it must not do."""
 
+import ast
 import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ TOP_LEVEL = {
 }
 TOP_LEVEL_DOT_NAMES = {".ci", ".gitignore", ".ruff.toml"}
 
+# What the package itself uses to do its imports.
+OF_OTHERS = {"TYPE_CHECKING", "Any", "Final", "annotations", "import_module"}
 # Names that are plain values, which cannot carry a docstring.
 VALUES = {"__version__"}
 
@@ -65,9 +69,27 @@ def test_every_public_name_is_exported() -> None:
     public = {
         name
         for name, value in vars(edgevent).items()
-        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
-    }
+        if not name.startswith("_") and not inspect.ismodule(value)
+    } - OF_OTHERS
     assert public - set(edgevent.__all__) == set()
+
+
+def test_what_is_imported_when_first_used_is_what_type_checkers_see() -> None:
+    tree = ast.parse((ROOT / "edgevent/__init__.py").read_text(encoding="utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: node.module
+        for node in blocks[0].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == edgevent._LATER
+    assert set(seen) < set(edgevent.__all__) <= set(dir(edgevent))
+
+
+def test_a_name_that_is_none_is_said_to_be_none() -> None:
+    with pytest.raises(AttributeError, match="module 'edgevent' has no attribute 'Nothing'"):
+        attrgetter("Nothing")(edgevent)
 
 
 @pytest.mark.parametrize("name", [name for name in edgevent.__all__ if name not in VALUES])
@@ -97,6 +119,10 @@ def state():
 
 before = state()
 import edgevent
+few = len(sys.modules)
+for name in edgevent.__all__:
+    getattr(edgevent, name)
+assert len(sys.modules) > few, "nothing is imported when it is first used"
 assert state() == before, "import edgevent opened a descriptor or touched signals or environment"
 
 heavy = {"OpenSSL", "configargparse", "cryptography", "service_identity"} & set(sys.modules)

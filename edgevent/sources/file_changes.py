@@ -83,12 +83,10 @@ class Changes:
                     self._held = records[index:]
                     break
                 is_lone = False
-                target: Folder | None = None
-                new_name = ""
                 if other >= 0:
-                    target, new_name = folders.get(records[other][0]), records[other][3]
-                    records[other] = _DONE
-                self._moved(folder, name, target, new_name, bool(mask & IN_ISDIR))
+                    self._second_half(folder, records, index, other)
+                else:
+                    self._moved(folder, name, None, "", bool(mask & IN_ISDIR))
             elif mask & IN_DELETE:
                 self._deleted(folder, name, bool(mask & IN_ISDIR))
             else:
@@ -96,6 +94,25 @@ class Changes:
                 self._arrived(folder, name, bool(mask & IN_ISDIR), bits)
         if tree.missed:
             tree.enter_missed(is_last=not self._held and tree.inotify.is_empty)
+
+    def _second_half(self, source: Folder, records: list[Record], one: int, other: int) -> None:
+        """Follows a rename of which both halves are there, or two that are an exchange."""
+        watch, mask, _, name = records[one]
+        target, new_name = self._tree.folders.get(records[other][0]), records[other][3]
+        records[other] = _DONE
+        back = records[other + 1 : other + 3]
+        if target is not None and [(half[0], half[3]) for half in back] == [
+            (target.watch, new_name),
+            (watch, name),
+        ]:
+            places = [
+                (source, name, bool(back[0][1] & IN_ISDIR)),
+                (target, new_name, bool(mask & IN_ISDIR)),
+            ]
+            if back[0][1] & IN_MOVED_FROM and back[1][1] & IN_MOVED_TO and self._exchanged(places):
+                records[other + 1 : other + 3] = [_DONE, _DONE]
+                return
+        self._moved(source, name, target, new_name, bool(mask & IN_ISDIR))
 
     def _places(self, folder: Folder, name: str) -> list[Place]:
         """Who wants to know of an entry."""
@@ -200,6 +217,26 @@ class Changes:
         self._resolve(source, name, is_folder)
         if target is not None:
             self._resolve(target, new_name, is_folder)
+
+    def _exchanged(self, places: list[tuple[Folder, str, bool]]) -> bool:
+        """Follows an exchange (man 2 renameat2), if it was one; both are told as new then.
+
+        It looks like two renames, of which the first has overwritten its target and the second has
+        brought it back. But then there would be nothing where that one came from.
+        """
+        tree = self._tree
+        if not all(tree.ledger.look(folder.real(name)) for folder, name, _ in places):
+            return False
+        for folder, name, _ in places:
+            child = folder.folders.get(name)
+            if child is not None:
+                tree.drop(child)
+            tree.missed.pop((folder, name), None)
+            for holder, key in self._places(folder, name):
+                tree.ledger.forget(holder, key)
+        for folder, name, is_folder in places:
+            self._arrived(folder, name, is_folder, CREATED | UPDATED)
+        return True
 
     def _renamed(self, old: Place, new: Place, is_folder: bool) -> None:
         tree = self._tree

@@ -6,14 +6,12 @@ import errno
 import os
 import posixpath
 import stat
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _MOST_LINKS: Final = 40  # as in the kernel (man 7 path_resolution)
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """What was met on the way to a file or a folder.
 
     Attributes:
