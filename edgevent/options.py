@@ -3,7 +3,8 @@
 Later ones win: ``/etc/edgevent/NAME.conf``, ``/etc/edgevent/NAME.d/NN-*.conf`` in order,
 ``~/.config/edgevent/NAME.conf``, the file of ``--config``, the environment variables
 ``EDGEVENT_NAME_OPTION``, the command line. An error is one line on the error output that names
-where the option stands, and exit status 2.
+where the option stands, and exit status 2. A tool may have files in another folder before them,
+and a variable that holds a piece of command line.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import difflib
 import glob
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, Final, NoReturn
@@ -34,6 +36,10 @@ class OptionParser:
         description: One sentence for ``--help``.
         config_folder: The folder of ``NAME.conf`` and ``NAME.d``.
         version: What ``--version`` prints behind the name; by default the version of this package.
+        other_folders: Further folders of ``NAME.conf`` and ``NAME.d``, which are read first.
+        variable: An environment variable that holds a piece of command line, in the shell's quotes;
+            it stands before the words of the command line.
+        examples: Command lines for the end of ``--help``.
 
     Example:
         >>> parser = OptionParser("hello", "Greets.")
@@ -49,15 +55,23 @@ class OptionParser:
         *,
         config_folder: str | os.PathLike[str] = "/etc/edgevent",
         version: str | None = None,
+        other_folders: Sequence[str | os.PathLike[str]] = (),
+        variable: str = "",
+        examples: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._lists: dict[str, list[Address]] = {}
+        self._piece = variable
+        self._place = ""  # of what is parsed at the moment, for errors
         # ConfigArgParse has no types: this is the one place that knows.
         self._parser: Any = configargparse.ArgumentParser(
             prog=name,
             description=description,
             allow_abbrev=False,
-            default_config_files=[glob.escape(file) for file in _files(name, config_folder)],
+            default_config_files=[
+                glob.escape(file) for file in _files(name, [*other_folders, config_folder])
+            ],
+            epilog="Examples: " + "; ".join(examples) if examples else None,
             args_for_setting_config_path=["--config"],
             config_arg_help_message="a configuration file, read after the default ones",
             # It wants a class, to be called without arguments.
@@ -134,34 +148,42 @@ class OptionParser:
             self.add(flag, type=convert, help=shown, metavar="ADDRESS", default=value)
 
     def add_duration(
-        self, flag: str, *, default: str | float | None = None, help: str = "", minimum: float = 0.0
+        self,
+        *flags: str,
+        default: str | float | None = None,
+        help: str = "",
+        minimum: float = 0.0,
+        maximum: float | None = None,
     ) -> None:
         """Add an option whose value is a duration, in float seconds.
 
         Args:
-            flag: The option's name.
+            flags: The option's names.
             default: The value when none is given, in seconds or as text.
             help: A text for ``--help``.
             minimum: The least value, in seconds.
+            maximum: The greatest value, in seconds; ``None`` for no limit.
 
         Raises:
-            DurationError: The default is no duration, or less than the minimum.
+            DurationError: The default is no duration, or outside the limits.
         """
 
         def convert(text: str | float) -> float:
             seconds = parse_duration(text)
-            if seconds < minimum:
-                raise DurationError(
-                    f"duration {text!r}: expected {format_duration(minimum)} or more"
-                )
+            if seconds < minimum or (maximum is not None and seconds > maximum):
+                least = format_duration(minimum)
+                most = "or more" if maximum is None else f"to {format_duration(maximum)}"
+                raise DurationError(f"duration {text!r}: expected {least} {most}")
             return seconds
 
         value = None if default is None else convert(default)
         shown = _with_default(help, "" if value is None else format_duration(value))
-        self.add(flag, type=convert, help=shown, metavar="DURATION", default=value)
+        self.add(*flags, type=convert, help=shown, metavar="DURATION", default=value)
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Read all places.
+
+        The words of an argument that takes any number may stand on both sides of an option.
 
         Args:
             argv: The command line without the program's name; that of the process by default.
@@ -176,17 +198,74 @@ class OptionParser:
         namespace: argparse.Namespace
         try:
             self._check_environment()
+            arguments = [*self._read_piece(), *arguments]
             namespace, unknown = self._parser.parse_known_args(arguments)
         except OptionError as error:
             self._fail(str(error))
-        if unknown:
-            known = [flag for action in self._parser._actions for flag in action.option_strings]
-            word = unknown[0].partition("=")[0]
-            self._fail(f"argument {word!r} is unknown{_nearest(word, known)}")
+        self._add_rest(namespace, unknown)
         for name, defaults in self._lists.items():
             if getattr(namespace, name) is None:
                 setattr(namespace, name, list(defaults))
         return namespace
+
+    def source(self, option: str) -> str:
+        """Tell where the value of an option came from, after :meth:`parse`.
+
+        Args:
+            option: Its name in the result of :meth:`parse`.
+
+        Returns:
+            ``command line``, ``environment variable NAME``, the path of a file, or ``default``.
+        """
+        sources = self._parser.get_source_to_settings_dict()
+        _, words = sources.get("command_line", {}).get("", (None, ()))
+        if any(self._sets(option, word) for word in words):
+            return "command line"
+        for source, settings in sources.items():
+            for key, (action, _) in settings.items():
+                if action is not None and action.dest == option and source != "defaults":
+                    kind, _, path = source.partition("|")
+                    return path if kind == "config_file" else f"environment variable {key}"
+        return "default"
+
+    def _sets(self, option: str, word: str) -> bool:
+        flags = [
+            flag
+            for action in self._parser._actions
+            if action.dest == option
+            for flag in action.option_strings
+        ]
+        # The value of a short option may stand right behind it.
+        short = tuple(flag for flag in flags if flag[:2] != "--")
+        return word.partition("=")[0] in flags or bool(short and word.startswith(short))
+
+    def _read_piece(self) -> list[str]:
+        """Give the words of the variable that holds a piece of command line."""
+        place = f"environment variable {self._piece}"
+        try:
+            words = shlex.split(os.environ.get(self._piece, "") if self._piece else "")
+        except ValueError as error:
+            raise OptionError(f"{place}: {error}") from None
+        if words:
+            # By itself first, for its errors alone, so that they name the place.
+            self._place = f"{place}: "
+            _, unknown = argparse.ArgumentParser.parse_known_args(self._parser, words)
+            self._add_rest(argparse.Namespace(), unknown)
+            self._place = ""
+        return words
+
+    def _add_rest(self, namespace: argparse.Namespace, unknown: list[str]) -> None:
+        """Put what argparse left over where it belongs, or say that it belongs nowhere."""
+        options = [word for word in unknown if word.startswith("-") and word != "--"]
+        many = [one for one in self._parser._get_positional_actions() if one.nargs in ("*", "+")]
+        if unknown and (options or not many):
+            known = [flag for action in self._parser._actions for flag in action.option_strings]
+            word = (options or unknown)[0].partition("=")[0]
+            self._fail(f"argument {word!r} is unknown{_nearest(word, known)}")
+        for word in unknown:
+            if word != "--":
+                values = getattr(namespace, many[0].dest, None) or []
+                setattr(namespace, many[0].dest, [*values, self._parser._get_value(many[0], word)])
 
     def _keys(self) -> dict[str, argparse.Action]:
         """Give the options that files may set, by each long name, with ``-`` between words."""
@@ -209,7 +288,7 @@ class OptionParser:
             self._fail(f"{path}: {error.strerror}")
 
     def _fail(self, message: str) -> NoReturn:
-        print(f"{self.name}: {message}".replace("\n", " "), file=sys.stderr)
+        print(f"{self.name}: {self._place}{message}".replace("\n", " "), file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -262,11 +341,13 @@ class _FileParser:
         return items
 
 
-def _files(name: str, config_folder: str | os.PathLike[str]) -> list[str]:
-    folder = os.fspath(config_folder)
-    pattern = os.path.join(glob.escape(folder), f"{name}.d", "[0-9][0-9]-*.conf")
-    own = os.path.expanduser(f"~/.config/edgevent/{name}.conf")
-    return [os.path.join(folder, f"{name}.conf"), *sorted(glob.glob(pattern)), own]
+def _files(name: str, folders: Iterable[str | os.PathLike[str]]) -> list[str]:
+    files = []
+    for path in folders:
+        folder = os.fspath(path)
+        pattern = os.path.join(glob.escape(folder), f"{name}.d", "[0-9][0-9]-*.conf")
+        files += [os.path.join(folder, f"{name}.conf"), *sorted(glob.glob(pattern))]
+    return [*files, os.path.expanduser(f"~/.config/edgevent/{name}.conf")]
 
 
 def _long_names(action: argparse.Action) -> list[str]:

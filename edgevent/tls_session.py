@@ -50,6 +50,7 @@ class TlsSession:
         server_side: Whether this side is the server.
         server_name: For a client: the name or IP address that the certificate must have.
         session_key: For a client: under which name a session is kept to be resumed.
+        judge: Who judges the other side's certificates; by default as the options say.
 
     Attributes:
         is_ready: Whether the handshake is done.
@@ -89,6 +90,7 @@ class TlsSession:
         server_side: bool,
         server_name: str = "",
         session_key: str = "",
+        judge: Judge | None = None,
     ) -> None:
         from OpenSSL import SSL
 
@@ -110,7 +112,8 @@ class TlsSession:
         self._context = options.context(server_side=server_side)
         connection = SSL.Connection(self._context, None)
         self._connection: SSL.Connection | _Released = connection
-        judge = Judge(options, peer, server_side=server_side, server_name=self.server_name)
+        if judge is None:
+            judge = Judge(options, peer, server_side=server_side, server_name=self.server_name)
         self._judge: Judge | None = judge
         connection.set_app_data(judge)
         if server_side:
@@ -202,6 +205,16 @@ class TlsSession:
         from cryptography.hazmat.primitives.serialization import Encoding
 
         return Certificate.parse(found.to_cryptography().public_bytes(Encoding.DER))
+
+    @property
+    def peer_chain(self) -> tuple[Certificate, ...]:
+        """The certificates that a server has sent, its own first; empty in a resumed session."""
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        return tuple(
+            Certificate.parse(one.to_cryptography().public_bytes(Encoding.DER))
+            for one in self._connection.get_peer_cert_chain() or ()
+        )
 
     @property
     def is_mutual(self) -> bool:

@@ -16,7 +16,7 @@ from edgevent import Client, Message, UnknownCommandError
 
 SERVICE = EXAMPLES / "hello_service.py"
 SERVER_TESTED = {"server.py", "client.py"}  # in test_conversation.py
-QUICKSTART = {"quickstart.py"}  # in isolated/test_quickstart.py
+LONG = {"quickstart.py", "every_source.py"}  # each in a file of isolated/ of its own
 TESTED = {
     "ask.py",
     "beacon.py",
@@ -45,9 +45,9 @@ def waiting_client(address: str) -> Client:
 
 def test_every_example_is_tested_and_short() -> None:
     programs = {path.name: path for path in EXAMPLES.glob("*.py")}
-    assert set(programs) == TESTED | SERVER_TESTED | QUICKSTART
+    assert set(programs) == TESTED | SERVER_TESTED | LONG
     for path in programs.values():
-        most = 60 if path.name in QUICKSTART else 40
+        most = 80 if path.name in LONG else 40
         assert len(path.read_text(encoding="utf-8").splitlines()) < most, path.name
 
 

@@ -383,8 +383,7 @@ class Flow(Connected):
             while self._transport is not None and outbox is not None:
                 left = end - clock.now()
                 if left <= 0.0 or not outbox.wait(left):
-                    text = "%s: %d bytes were not sent within %g s"
-                    logger.warning(text, self.name, outbox.size, timeout)
+                    self._say_unsent(outbox.size, timeout)
                     return
         finally:
             self.cut()
@@ -392,6 +391,12 @@ class Flow(Connected):
         if pending and isinstance(lost, ConnectionLostError) and self._error is None:
             text = "%s: up to %d bytes were not sent: %s"
             logger.warning(text, self.name, pending, lost)
+
+    def _say_unsent(self, size: int, timeout: float) -> None:
+        if size:
+            logger.warning("%s: %d bytes were not sent within %g s", self.name, size, timeout)
+        else:
+            logger.info("%s: the end could not be marked within %g s", self.name, timeout)
 
     def cut(self) -> None:
         """Closes at once; what has not left is lost, and then the end has no mark either."""

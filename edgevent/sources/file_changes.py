@@ -44,6 +44,7 @@ class Changes:
         self._tree = tree
         self._roots = roots
         self._held: list[Record] = []
+        self._doubts = False  # whether all is to be compared, once everything was read
         self.lost = 0
 
     @property
@@ -71,6 +72,7 @@ class Changes:
             if folder is None:
                 if mask & IN_Q_OVERFLOW:
                     self.lost += 1
+                    roots.tell_lost()
                     roots.compare()
                 # Else the watch was ended meanwhile.
             elif not name:
@@ -94,23 +96,31 @@ class Changes:
                 self._arrived(folder, name, bool(mask & IN_ISDIR), bits)
         if tree.missed:
             tree.enter_missed(is_last=not self._held and tree.inotify.is_empty)
+        if self._doubts and not self._held and tree.inotify.is_empty:
+            self._doubts = False
+            roots.compare()
 
     def _second_half(self, source: Folder, records: list[Record], one: int, other: int) -> None:
         """Follows a rename of which both halves are there, or two that are an exchange."""
         watch, mask, _, name = records[one]
         target, new_name = self._tree.folders.get(records[other][0]), records[other][3]
         records[other] = _DONE
-        back = records[other + 1 : other + 3]
-        if target is not None and [(half[0], half[3]) for half in back] == [
-            (target.watch, new_name),
-            (watch, name),
-        ]:
+        back = _named(records, other + 1)
+        if target is not None and len(back) == 2:
+            (_, there), (last, here) = back
+            is_back = there[1] & IN_MOVED_FROM and here[1] & IN_MOVED_TO and there[2] == here[2]
+            is_same = (there[0], there[3], here[0], here[3]) == (
+                target.watch,
+                new_name,
+                watch,
+                name,
+            )
             places = [
-                (source, name, bool(back[0][1] & IN_ISDIR)),
+                (source, name, bool(there[1] & IN_ISDIR)),
                 (target, new_name, bool(mask & IN_ISDIR)),
             ]
-            if back[0][1] & IN_MOVED_FROM and back[1][1] & IN_MOVED_TO and self._exchanged(places):
-                records[other + 1 : other + 3] = [_DONE, _DONE]
+            if is_back and is_same and self._exchanged(places):
+                records[last] = records[back[0][0]] = _DONE
                 return
         self._moved(source, name, target, new_name, bool(mask & IN_ISDIR))
 
@@ -214,18 +224,39 @@ class Changes:
         tree.missed.pop((source, name), None)
         if is_folder and tree.recursive and target is not None and target.whole:
             self._tree_moved(child, target, new_name)
+        if target is None:
+            for holder, key in olds:
+                self._look_behind(source, name, holder, key)
         self._resolve(source, name, is_folder)
         if target is not None:
             self._resolve(target, new_name, is_folder)
+
+    def _look_behind(self, folder: Folder, name: str, holder: Holder, key: str) -> None:
+        """Tells of what is there although something has moved away from there.
+
+        When it was exchanged with something outside, that may have been told before, as if it had
+        overwritten what then moved away.
+        """
+        tree = self._tree
+        look = tree.ledger.look(holder.real(key))
+        if look is None or (look.folder and holder.is_lone) or not tree.is_at_its_place(folder):
+            return
+        tree.ledger.compare(holder, key, look)
+        if look.folder and tree.recursive:
+            tree.enter(folder, name)
 
     def _exchanged(self, places: list[tuple[Folder, str, bool]]) -> bool:
         """Follows an exchange (man 2 renameat2), if it was one; both are told as new then.
 
         It looks like two renames, of which the first has overwritten its target and the second has
-        brought it back. But then there would be nothing where that one came from.
+        brought it back. But a file never overwrites a folder, nor the other way; a watched folder
+        that is overwritten has an end, which would be told in between; and what was brought back
+        has left nothing where it came from.
         """
         tree = self._tree
-        if not all(tree.ledger.look(folder.real(name)) for folder, name, _ in places):
+        (_, _, is_folder), (target, new_name, was_folder) = places
+        is_sure = is_folder != was_folder or (is_folder and new_name in target.folders)
+        if not is_sure and not tree.ledger.look(target.real(new_name)):
             return False
         for folder, name, _ in places:
             child = folder.folders.get(name)
@@ -234,6 +265,8 @@ class Changes:
             tree.missed.pop((folder, name), None)
             for holder, key in self._places(folder, name):
                 tree.ledger.forget(holder, key)
+        # Where folders have been moved on since, they are not followed any further.
+        self._doubts = self._doubts or is_folder or was_folder
         for folder, name, is_folder in places:
             self._arrived(folder, name, is_folder, CREATED | UPDATED)
         return True
@@ -311,6 +344,18 @@ class Changes:
         if is_top:
             tree.report.tell(folder.told, 0, folder=True, unmounted=True)
             tree.enter(parent, name)
+
+
+def _named(records: list[Record], start: int) -> list[tuple[int, Record]]:
+    """Gives the next two events of entries, unless they stand behind the end of a folder."""
+    found: list[tuple[int, Record]] = []
+    for index in range(start, len(records)):
+        record = records[index]
+        if record[3]:
+            found.append((index, record))
+        if len(found) == 2 or not (record[3] or record[1] & (IN_MOVE_SELF | IN_ATTRIB)):
+            break
+    return found
 
 
 def _other_half(records: list[Record], start: int, cookie: int) -> int:

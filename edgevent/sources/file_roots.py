@@ -138,13 +138,15 @@ class Roots:
                     folder.roles = None
             self._tree.narrow(folder)
 
-    def compare(self) -> None:
-        """Tells that events were lost, and compares all that is watched with what is known."""
-        tree = self._tree
+    def tell_lost(self) -> None:
+        """Tells that events were lost; a comparison follows."""
         for root in self.all:
-            tree.report.tell(root.path, LOST_SYNC, folder=root.top is not None)
+            self._tree.report.tell(root.path, LOST_SYNC, folder=root.top is not None)
+
+    def compare(self) -> None:
+        """Compares all that is watched with what is known, and tells the difference."""
         for root in self.all:
             former = root.top
             self.resolve(root)
             if root.top is not None and root.top is former:
-                tree.scan(root.top, CREATED)
+                self._tree.scan(root.top, CREATED)

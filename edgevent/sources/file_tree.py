@@ -254,6 +254,13 @@ class Tree:
             if number != folder.watch and number not in self.folders:
                 self.inotify.remove(number)
 
+    def is_at_its_place(self, folder: Folder) -> bool:
+        """Whether its path leads to it; else the kernel is about to tell where it has gone."""
+        now = self.watch(folder.path, SELF | IN_MASK_ADD, "may")
+        if now is not None and now is not folder:
+            self.narrow(now)
+        return now is folder
+
     def release(self, folder: Folder) -> None:
         """Ends the watch of a folder that nothing is watched for any more."""
         if not folder.whole and not folder.roles and folder.watch >= 0:

@@ -37,7 +37,8 @@ class FileWatch(QueuedSource):
 
     Events of one kind for one file that follow each other are one when nobody has read them yet. A
     file that is found rather than told of, in a folder that has just come or by a comparison, may
-    still be written: ``updated`` comes when it is closed, or when it was quiet for 0.1 s.
+    still be written: ``updated`` comes when it is closed, or when it was quiet for 0.1 s. Two names
+    that were exchanged (man 2 renameat2) are ``deleted`` and ``created``.
 
     Args:
         paths: A path or several. Of a folder all entries are watched. A file is followed by its

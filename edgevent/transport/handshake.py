@@ -10,12 +10,19 @@ from ..runtime.clock import Clock
 from ..runtime.turns import TIMED_OUT, Turns, wait
 from ..tls import TlsOptions, check_server_name
 from ..tls_session import TlsSession
+from ..tls_verify import Judge
 from .base import StreamTransport, drop_input
 from .secure import TlsTransport, with_tls
 
 
 def secure(
-    below: StreamTransport, address: Address, options: TlsOptions, timeout: float, clock: Clock
+    below: StreamTransport,
+    address: Address,
+    options: TlsOptions,
+    timeout: float,
+    clock: Clock,
+    *,
+    judge: Judge | None = None,
 ) -> TlsTransport:
     """Shakes hands as a client. Blocks the calling greenlet.
 
@@ -23,6 +30,7 @@ def secure(
         below: A connected transport; it is closed when this fails.
         address: What was dialled: errors name it, and its host is the name that is checked.
         timeout: The limit in seconds.
+        judge: Who judges the server's certificates; by default as the options say.
 
     Raises:
         CertificateError: A certificate is not accepted, by this side or by the other one.
@@ -38,6 +46,7 @@ def secure(
             server_side=False,
             server_name=name,
             session_key=f"{address} {name}",
+            judge=judge,
         )
         transport = TlsTransport(below, session)
         end = clock.now() + timeout

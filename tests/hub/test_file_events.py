@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
@@ -383,6 +384,55 @@ def test_a_folder_made_anew_under_its_name_is_watched(seen: Seen) -> None:
     assert seen.told() == ["updated w/sub/new"]
 
 
+@pytest.mark.parametrize("pair", [("file", "sub/deep"), ("file", "sub"), ("sub", "bus")])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_exchange_with_something_outside_is_told(
+    seen: Seen, pair: tuple[str, str], backwards: bool
+) -> None:
+    w, outside = seen.folder / "w", seen.folder / "outside"
+    shutil.copytree(w, outside)
+    (outside / "bus").mkdir()
+    write(outside / "bus" / "y")
+    exchange(seen, (w / pair[0], outside / pair[1]), backwards)
+
+
+@pytest.mark.parametrize("pair", [("file", "sub/deep"), ("file", "sub"), ("sub", "bus")])
+def test_an_exchange_of_two_names_is_told(seen: Seen, pair: tuple[str, str]) -> None:
+    w = seen.folder / "w"
+    (w / "bus").mkdir()
+    write(w / "bus" / "x")
+    exchange(seen, (w / pair[0], w / pair[1]), False)
+
+
+def exchange(seen: Seen, pair: tuple[Path, Path], backwards: bool) -> None:
+    """Exchanges two names (man 2 renameat2), and looks whether what is there then is watched."""
+    w, view = seen.folder / "w", View()
+    seen.watch("w", callback=view.take, recursive=True, events=ALL)
+    seen.clock.advance(1.0)
+    one, other = (os.fsencode(path) for path in (reversed(pair) if backwards else pair))
+    if ctypes.CDLL(None).renameat2(-100, one, -100, other, 2):
+        pytest.skip("needs a file system that can exchange names")
+    seen.clock.advance(1.0)
+    assert view.paths == content(w)
+    assert view.problems == []
+    view.updated.clear()
+    files = {path for path, is_folder in content(w).items() if not is_folder}
+    for path in files:
+        write(Path(path))
+    seen.clock.advance(1.0)
+    assert view.updated == files
+
+
+def test_two_renames_there_and_back_are_no_exchange(seen: Seen) -> None:
+    w = seen.folder / "w"
+    write(w / "other")
+    seen.watch("w")
+    (w / "file").rename(w / "other")
+    (w / "other").rename(w / "file")
+    told = ["moved+updated w/other <- w/file", "created+moved+updated w/file <- w/other"]
+    assert seen.told() == told
+
+
 def test_folders_of_a_watch_may_lie_in_each_other(seen: Seen) -> None:
     watch = seen.watch("w/sub", "w", "w/sub/deep", "w", recursive=True, events="updated")
     assert watch.paths == (f"{seen.folder}/w", f"{seen.folder}/w/sub/deep")
@@ -514,6 +564,40 @@ def test_after_lost_events_a_comparison_misses_nothing(seen: Seen) -> None:
     assert sorted(after) == sorted(expected)
     write(w / "a" / "b" / "x", "watched again")
     assert "updated w/a/b/x" in seen.told()
+
+
+def test_what_became_something_else_is_found_after_lost_events(seen: Seen) -> None:
+    w = seen.folder / "w"
+    for name in ("z", "z/in", "z/in/deep", "turns"):
+        (w / name).mkdir()
+    seen.watch("w", recursive=True, events=("write", *ALL))
+    seen.told()
+    flood(w, queue_length())
+    (w / "file").unlink()
+    (w / "file").mkdir()
+    (w / "turns").rmdir()
+    write(w / "turns")
+    (w / "z" / "in").rename(w / "in")
+    (w / "sub").rename(w / "z" / "sub")
+    told = seen.told()
+    after = {text for text in told[told.index("lost_sync w/") + 1 :] if "/f" not in text[-5:]}
+    assert after - {"updated w/f0", "updated w/f1"} == {
+        *("deleted w/turns/", "created w/turns", "updated w/turns"),
+        *("deleted w/sub/", "deleted w/sub/deep", "created w/z/sub/", "created w/z/sub/deep"),
+        *("deleted w/z/in/", "deleted w/z/in/deep/", "created w/in/", "created w/in/deep/"),
+        "updated w/z/sub/deep",
+    }
+    assert {"deleted w/file", "created w/file/"} <= set(told)
+    for place in ("file", "z/sub", "in/deep"):
+        write(w / place / "new")
+        assert f"created w/{place}/new" in seen.told()
+
+
+def test_a_write_is_found_after_lost_events(seen: Seen) -> None:
+    seen.watch("w", events="write")
+    flood(seen.folder / "w", queue_length())
+    os.truncate(seen.folder / "w" / "file", 1)
+    assert seen.told()[-1] == "write w/file"
 
 
 def test_a_watched_file_is_compared_after_lost_events(seen: Seen) -> None:
