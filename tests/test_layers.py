@@ -59,6 +59,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "transport.base",
         "transport.files",
         "transport.resolve",
+        "transport.everywhere",
         "transport.socket_file",
         "transport.stream",
         "transport.record",

@@ -94,8 +94,8 @@ class Changes:
             else:
                 bits = CREATED if mask & IN_CREATE else CREATED | UPDATED
                 self._arrived(folder, name, bool(mask & IN_ISDIR), bits)
-        if tree.missed:
-            tree.enter_missed(is_last=not self._held and tree.inotify.is_empty)
+        if (tree.missed or tree.unseen) and not self._held:
+            tree.retry()
         if self._doubts and not self._held and tree.inotify.is_empty:
             self._doubts = False
             roots.compare()

@@ -41,7 +41,7 @@ from .inotify import (
 logger = logging.getLogger("edgevent")
 
 _AWAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-_LIMITS: Final = frozenset({errno.ENOSPC, errno.ENOMEM})
+_LIMITS: Final = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 SELF: Final = IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
 ENTRIES: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
@@ -178,6 +178,7 @@ class Tree:
     Attributes:
         whole: What inotify is asked for of a folder whose entries are watched.
         missed: Folders that have come, but were not at their place when they were looked for.
+        unseen: Those that were watched, and were not at their place when they were looked into.
         is_starting: Whether a limit that is met raises, for nothing is watched yet.
     """
 
@@ -195,6 +196,7 @@ class Tree:
         self.recursive = recursive
         self.folders: dict[int, Folder] = {}
         self.missed: dict[tuple[Folder, str], None] = {}
+        self.unseen: dict[Folder, None] = {}
         self.is_starting = True
         self.whole = NAMES | mask_of(ledger.report.wanted)
         self._told_limit = False
@@ -285,29 +287,33 @@ class Tree:
     def enter(self, parent: Folder, name: str) -> None:
         """Watches a folder that has come into another one, and tells what is in it already."""
         self.missed.pop((parent, name), None)
-        child = self._child(parent, name, None)
+        child = self._child(parent, name, parent.real(name), None)
         if child is not None:
             self.scan(child, CREATED)
 
-    def enter_missed(self, is_last: bool) -> None:
-        """Tries again to watch those that were not at their place.
+    def retry(self) -> None:
+        """Tries again to watch and to look into those that were not at their place.
 
-        Args:
-            is_last: Whether all events were read: of what comes later, others will tell.
+        What is not found this time, although all that has happened until now was read, is no more;
+        of what comes there later, the kernel will tell.
         """
         for parent, name in tuple(self.missed):
             if (parent, name) in self.missed:
                 self.enter(parent, name)
-        if is_last:
+        for folder in tuple(self.unseen):
+            if self.unseen.pop(folder, True) is None and folder.whole:
+                self.scan(folder, CREATED)
+        if self.inotify.is_empty:
             self.missed.clear()
+            self.unseen.clear()
 
-    def _child(self, parent: Folder, name: str, seen: set[int] | None) -> Folder | None:
+    def _child(self, parent: Folder, name: str, path: str, seen: set[int] | None) -> Folder | None:
         """Watches a folder in another one.
 
         Args:
+            path: A path to it that the kernel is to take.
             seen: The watches that a comparison has come by already; ``None`` outside of one.
         """
-        path = parent.real(name)
         child = self.watch(path, self.whole)
         former = parent.folders.get(name)
         if former is not None:
@@ -317,7 +323,7 @@ class Tree:
         if child is None or (seen is None and child.whole):
             # It has moved on, and its place may have been taken by another one; or one of those
             # that it is in has moved. Of all that the kernel will tell.
-            if seen is None and (child is not None or self._is_away):
+            if child is not None or self._is_away:
                 self.missed[parent, name] = None
             return None
         if child.whole and seen is not None:
@@ -344,24 +350,55 @@ class Tree:
         seen = {top.watch}
         while todo:
             folder = todo.pop()
-            try:
-                with os.scandir(folder.path) as found:
-                    entries = list(found)
-            except OSError as error:
-                if error.errno not in _AWAY:
-                    logger.warning("%r cannot be looked into: %s", folder.told, error.strerror)
-                continue  # if it is no more, the one that it is in tells of it
-            self._compare_entries(folder, entries, bits)
-            if not self.recursive:
+            opened = self._open(folder)
+            if opened < 0:
                 continue
-            names = [entry.name for entry in entries if _is_folder(entry)]
-            for name in folder.folders.keys() - set(names):
-                self.drop(folder.folders[name])
-            for name in names:
-                child = self._child(folder, name, seen)
-                if child is not None:
-                    seen.add(child.watch)
-                    todo.append(child)
+            try:
+                todo += self._scan_one(folder, opened, bits, seen)
+            finally:
+                os.close(opened)
+
+    def _open(self, folder: Folder) -> int:
+        """Opens a folder, if its path leads to it; -1 when it does not.
+
+        What is in it is looked at through the descriptor, whatever becomes of the path meanwhile.
+        """
+        self.unseen.pop(folder, None)
+        try:
+            opened = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in _AWAY:
+                self.unseen[folder] = None
+            else:
+                text = f"{folder.told!r} cannot be looked into: {error.strerror}"
+                self._not_watched(folder.told, FileWatchError(text, error.errno), "should")
+            return -1
+        number = self.inotify.add(f"/proc/self/fd/{opened}", IN_MOVE_SELF | IN_MASK_ADD)
+        if number != folder.watch:
+            self.unseen[folder] = None
+            os.close(opened)
+            if number not in self.folders:
+                self.inotify.remove(number)
+            return -1
+        return opened
+
+    def _scan_one(self, folder: Folder, opened: int, bits: int, seen: set[int]) -> list[Folder]:
+        """Compares one folder; returns those in it."""
+        with os.scandir(opened) as found:
+            entries = list(found)
+        self._compare_entries(folder, entries, bits)
+        if not self.recursive:
+            return []
+        names = [entry.name for entry in entries if _is_folder(entry)]
+        for name in folder.folders.keys() - set(names):
+            self.drop(folder.folders[name])
+        children = []
+        for name in names:
+            child = self._child(folder, name, f"/proc/self/fd/{opened}/{name}", seen)
+            if child is not None:
+                seen.add(child.watch)
+                children.append(child)
+        return children
 
     def _compare_entries(self, folder: Folder, entries: list[os.DirEntry[str]], bits: int) -> None:
         matches = self.matches

@@ -147,7 +147,8 @@ def end(transport: StreamTransport) -> None:
 
 
 @contextmanager
-def _pair(make: MakePair) -> Iterator[tuple[StreamTransport, StreamTransport]]:
+def open_pair(make: MakePair) -> Iterator[tuple[StreamTransport, StreamTransport]]:
+    """Two connected transports, closed in the end."""
     a, b = make()
     try:
         yield a, b
@@ -156,7 +157,8 @@ def _pair(make: MakePair) -> Iterator[tuple[StreamTransport, StreamTransport]]:
         b.close()
 
 
-def _error_of(call: Callable[..., object], *arguments: object) -> type[BaseException] | None:
+def error_of(call: Callable[..., object], *arguments: object) -> type[BaseException] | None:
+    """Returns the class of the ``OSError`` that a call raises, or ``None``."""
     try:
         call(*arguments)
     except OSError as error:
@@ -169,14 +171,14 @@ def _error_of(call: Callable[..., object], *arguments: object) -> type[BaseExcep
 
 def nothing_there_raises_blocking_io_error(make: MakePair) -> None:
     """``receive`` never waits, and never takes silence for the end."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         for side in (a, b):
-            assert _error_of(side.receive, 100) is BlockingIOError
+            assert error_of(side.receive, 100) is BlockingIOError
 
 
 def an_empty_transmit_sends_nothing(make: MakePair) -> None:
     """No bytes are none, and no end of the stream."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         assert a.transmit(b"") == 0
         pull = Pull(b)
         settle()
@@ -190,16 +192,16 @@ def bytes_come_in_order(make: MakePair) -> None:
     rng = random.Random(2)
     data = rng.randbytes(300_000)
     for size in (65536, 1000):
-        with _pair(make) as (a, b):
+        with open_pair(make) as (a, b):
             pull = Pull(b, size)
             push(a, data)
             pull.wait_for(data)
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull = Pull(b, 7)
         for index in range(500):
             push(a, data[index : index + 1])
         pull.wait_for(data[:500])
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull = Pull(b)
         start = 0
         while start < len(data):
@@ -211,7 +213,7 @@ def bytes_come_in_order(make: MakePair) -> None:
 
 def views_are_transmitted_as_bytes_are(make: MakePair) -> None:
     """What is left of a chunk is transmitted without a copy, and may be changed afterwards."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         buffer = bytearray(b"first second")
         assert a.transmit(memoryview(buffer)[6:]) == 6
         buffer[:] = b"x" * len(buffer)
@@ -223,7 +225,7 @@ def both_directions_go_at_once(make: MakePair) -> None:
     """Neither direction holds up the other."""
     rng = random.Random(3)
     there, back = rng.randbytes(200_000), rng.randbytes(200_000)
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull_a, pull_b = Pull(a), Pull(b)
         for start in range(0, 200_000, 10_000):
             push(a, there[start : start + 10_000])
@@ -234,7 +236,7 @@ def both_directions_go_at_once(make: MakePair) -> None:
 
 def a_full_transport_says_so_and_when_there_is_room(make: MakePair) -> None:
     """``BlockingIOError`` while nobody reads; the write watcher calls once somebody has."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         taken, refused = fill(a)
         room = Event()
         a.watch_write(room.set)
@@ -252,7 +254,7 @@ def a_full_transport_says_so_and_when_there_is_room(make: MakePair) -> None:
 
 def half_close_leaves_the_other_direction(make: MakePair) -> None:
     """After ``shutdown_write`` the peer has all bytes, then the end, and can still answer."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull_a, pull_b = Pull(a), Pull(b)
         push(a, b"question")
         a.shutdown_write()
@@ -260,7 +262,7 @@ def half_close_leaves_the_other_direction(make: MakePair) -> None:
         assert (bytes(pull_b.data), pull_b.error) == (b"question", None)
         push(b, b"answer")
         pull_a.wait_for(b"answer")
-        assert _error_of(a.transmit, b"more") not in (None, BlockingIOError)
+        assert error_of(a.transmit, b"more") not in (None, BlockingIOError)
         end(b)
         pull_a.wait_for_end()
         assert (bytes(pull_a.data), pull_a.error) == (b"answer", None)
@@ -268,7 +270,7 @@ def half_close_leaves_the_other_direction(make: MakePair) -> None:
 
 def the_end_is_seen_once(make: MakePair) -> None:
     """An unwatched end calls nobody again; and it stays the end, whoever asks."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull = Pull(b)
         end(a)
         pull.wait_for_end()
@@ -280,13 +282,13 @@ def the_end_is_seen_once(make: MakePair) -> None:
 def what_was_sent_before_a_close_arrives(make: MakePair) -> None:
     """Close drops nothing that ``transmit`` has taken, whether anybody reads yet or not."""
     data = random.Random(4).randbytes(50_000)  # for which every transport has room
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         push(a, data)
         end(a)
         pull = Pull(b)
         pull.wait_for_end()
         assert (pull.data == data, pull.error) == (True, None)
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         taken, refused = fill(a)
         pull = Pull(b)
         push(a, refused)
@@ -297,13 +299,13 @@ def what_was_sent_before_a_close_arrives(make: MakePair) -> None:
 
 def a_close_ends_the_wait_of_the_other_side(make: MakePair) -> None:
     """A side that waits for bytes sees the end; one that waits for room gets an error."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         pull = Pull(b)
         settle()
         end(a)
         pull.wait_for_end()
         assert (pull.ends, pull.error) == (1, None)
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         fill(a)
         room = Event()
         a.watch_write(room.set)
@@ -311,7 +313,7 @@ def a_close_ends_the_wait_of_the_other_side(make: MakePair) -> None:
         b.close()
         assert room.wait(PATIENCE)
         a.unwatch_write()
-        assert _error_of(a.transmit, b"more") not in (None, BlockingIOError)
+        assert error_of(a.transmit, b"more") not in (None, BlockingIOError)
 
 
 def close_is_idempotent_and_never_raises(make: MakePair) -> None:
@@ -324,24 +326,24 @@ def close_is_idempotent_and_never_raises(make: MakePair) -> None:
         lambda a, b: b.close(),
         lambda a, b: (a.watch_read(lambda: None), a.watch_write(lambda: None)),
     ):
-        with _pair(make) as (a, b):
+        with open_pair(make) as (a, b):
             before(a, b)
             for _ in range(3):
                 a.close()
             a.unwatch_read()
             a.unwatch_write()
             a.shutdown_write()
-            assert _error_of(a.receive, 10) not in (None, BlockingIOError)
-            assert _error_of(a.transmit, b"x") not in (None, BlockingIOError)
+            assert error_of(a.receive, 10) not in (None, BlockingIOError)
+            assert error_of(a.transmit, b"x") not in (None, BlockingIOError)
 
 
 def a_pair_leaves_no_descriptor(make: MakePair) -> None:
     """What was opened is closed when both sides are."""
-    with _pair(make):
+    with open_pair(make):
         pass
     settle()
     before = set(os.listdir("/proc/self/fd"))
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         push(a, b"x")
         Pull(b).wait_for(b"x")
     settle()  # what stands between the two sides goes when both have
@@ -353,7 +355,7 @@ def a_pair_leaves_no_descriptor(make: MakePair) -> None:
 
 def watchers_start_and_stop(make: MakePair) -> None:
     """As often as wanted, in any order; a stopped one does not call, a started one goes on."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         calls: list[str] = []
         b.unwatch_read()
         b.unwatch_write()
@@ -391,7 +393,7 @@ def watchers_start_and_stop(make: MakePair) -> None:
 
 def a_callback_may_close(make: MakePair) -> None:
     """The watcher that calls may be ended by what it calls."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         closed = Event()
 
         def close() -> None:
@@ -403,12 +405,12 @@ def a_callback_may_close(make: MakePair) -> None:
         push(a, b"x")
         assert closed.wait(PATIENCE)
         settle()
-        assert _error_of(b.receive, 10) not in (None, BlockingIOError)
+        assert error_of(b.receive, 10) not in (None, BlockingIOError)
 
 
 def both_sides_have_a_name(make: MakePair) -> None:
     """``peer`` and ``local`` are one line of text in every state."""
-    with _pair(make) as (a, b):
+    with open_pair(make) as (a, b):
         for _ in range(2):
             for side in (a, b):
                 assert isinstance(side.local, str)

@@ -22,13 +22,11 @@ from gevent.event import Event
 
 from ..transport.datagram import Datagram, DatagramTransport
 from .clock import settle
+from .contract import PATIENCE, error_of
 
 MakePair = Callable[[], tuple[DatagramTransport, DatagramTransport]]
 """Makes a transport that is bound, and one whose target is that."""
 Promise = Callable[[MakePair], None]
-
-PATIENCE: Final = 10.0
-"""How many seconds something may take that is to happen at once."""
 
 _MOST: Final = 100_000  # so many datagrams no queue takes
 
@@ -58,19 +56,11 @@ def _pair(make: MakePair) -> Iterator[tuple[DatagramTransport, DatagramTransport
         sender.close()
 
 
-def _error_of(call: Callable[..., object], *arguments: object) -> type[BaseException] | None:
-    try:
-        call(*arguments)
-    except OSError as error:
-        return type(error)
-    return None
-
-
 def nothing_there_raises_blocking_io_error(make: MakePair) -> None:
     """``receive`` never waits."""
     with _pair(make) as pair:
         for side in pair:
-            assert _error_of(side.receive) is BlockingIOError
+            assert error_of(side.receive) is BlockingIOError
 
 
 def boundaries_are_kept(make: MakePair) -> None:
@@ -144,9 +134,9 @@ def nobody_there_is_an_error_of_one_datagram(make: MakePair) -> None:
     """Told at once or by the next call; the transport stays open."""
     with _pair(make) as (bound, sender):
         bound.close()
-        told = _error_of(sender.transmit, b"x") or _error_of(take, sender)
+        told = error_of(sender.transmit, b"x") or error_of(take, sender)
         assert told not in (None, BlockingIOError)
-        assert _error_of(sender.receive) is BlockingIOError
+        assert error_of(sender.receive) is BlockingIOError
         assert sender.fileno() >= 0
 
 
@@ -167,8 +157,8 @@ def close_is_idempotent_and_never_raises(make: MakePair) -> None:
                     side.close()
                 side.unwatch_read()
                 side.unwatch_write()
-                assert _error_of(side.receive) not in (None, BlockingIOError)
-                assert _error_of(side.transmit, b"x") not in (None, BlockingIOError)
+                assert error_of(side.receive) not in (None, BlockingIOError)
+                assert error_of(side.transmit, b"x") not in (None, BlockingIOError)
 
 
 def a_pair_leaves_no_descriptor(make: MakePair) -> None:
@@ -230,7 +220,7 @@ def a_callback_may_close(make: MakePair) -> None:
         sender.transmit(b"x")
         assert closed.wait(PATIENCE)
         settle()
-        assert _error_of(bound.receive) not in (None, BlockingIOError)
+        assert error_of(bound.receive) not in (None, BlockingIOError)
 
 
 def both_sides_have_a_name(make: MakePair) -> None:

@@ -27,8 +27,8 @@ from .contract import (
     bytes_come_in_order,
     end,
     fill,
+    open_pair,
 )
-from .contract import _pair as open_pair
 
 
 class PullRecords:

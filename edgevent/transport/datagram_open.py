@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import errno
 import logging
 import socket
 from collections.abc import Iterable
@@ -19,14 +18,13 @@ from ..errors import (
 from ..limits import CONNECT_TIMEOUT
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from .datagram import DatagramTransport, default_max_bytes, new_datagram_socket
+from .everywhere import bind_everywhere
 from .multicast import Reach, join_group
 from .resolve import DATAGRAM_SCHEMES, Endpoint, resolve
 from .socket_file import bind_unix, check_has_file
 
 logger = logging.getLogger("edgevent")
 
-# A machine without IPv6 may still have "::1 localhost" in its hosts file.
-_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _ANYWHERE: Final = Reach()
 
 
@@ -88,31 +86,20 @@ def _bind_inet(
     reach: Reach,
     groups: tuple[str, ...],
 ) -> list[DatagramTransport]:
-    transports: list[DatagramTransport] = []
-    failure: OSError | None = None
     joined: set[str] = set()
-    try:
-        for endpoint in endpoints:
-            port = address.port or (transports[0].port if transports else 0)
-            own = [name for name in groups if (":" in name) == (endpoint.family == socket.AF_INET6)]
-            try:
-                transports.append(_bind_at(endpoint, port, address, max_bytes, reach, own))
-                joined.update(own)
-            except OSError as error:
-                failure = error
-                if error.errno not in _NOT_HERE:
-                    break
-                if len(endpoints) > 1:
-                    logger.info("%s: %s: %s", address, endpoint.sockaddr[0], error.strerror)
-        if failure is not None and (not transports or failure.errno not in _NOT_HERE):
-            raise ListenError(f"{address}: {failure.strerror}", failure.errno) from failure
-        if left := [name for name in groups if name not in joined]:
-            raise ListenError(f"{address} cannot be in the group {left[0]}: it is of another kind")
-        return transports
-    except BaseException:
+
+    def bind(endpoint: Endpoint, port: int) -> DatagramTransport:
+        own = [name for name in groups if (":" in name) == (endpoint.family == socket.AF_INET6)]
+        transport = _bind_at(endpoint, port, address, max_bytes, reach, own)
+        joined.update(own)
+        return transport
+
+    transports = bind_everywhere(address, endpoints, bind)
+    if left := [name for name in groups if name not in joined]:
         for transport in transports:
             transport.close()
-        raise
+        raise ListenError(f"{address} cannot be in the group {left[0]}: it is of another kind")
+    return transports
 
 
 def _bind_at(

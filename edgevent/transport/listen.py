@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import _socket
-import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from .. import limits
 from ..address import Address
 from ..errors import AddressError, ListenError
 from .base import DescriptorTransport
+from .everywhere import bind_everywhere
 from .fifo_listen import FifoListener, listen_fifo
 from .record import connected
 from .resolve import Endpoint, resolve
 from .socket_file import SocketFile, bind_unix, check_has_file
 from .stream import SocketTransport, set_stream_options, show_sockaddr
-
-# A machine without IPv6 may still have "::1 localhost" in its hosts file.
-_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 logger = logging.getLogger("edgevent")
 
@@ -112,7 +109,9 @@ def listen(
         return [_listen_unix(address, endpoints[0], backlog, mode, group)]
     for endpoint in endpoints:
         _check_reach(address, endpoint.sockaddr[0], allow_remote)
-    return _listen_inet(address, endpoints, backlog)
+    return bind_everywhere(
+        address, endpoints, lambda endpoint, port: _listen_at(endpoint, port, backlog)
+    )
 
 
 def _new_socket(endpoint: Endpoint) -> _socket.socket:
@@ -130,30 +129,6 @@ def _check_reach(address: Address, host: str, allow_remote: bool) -> None:
             " allow_remote=True"
         )
     logger.info("%s: plain text is accepted from the private network", address)
-
-
-def _listen_inet(address: Address, endpoints: list[Endpoint], backlog: int) -> list[Listener]:
-    """Listens to all endpoints of a name that are addresses of this machine, at least to one."""
-    listeners: list[Listener] = []
-    failure: OSError | None = None
-    try:
-        for endpoint in endpoints:
-            port = address.port or (listeners[0].port if listeners else 0)
-            try:
-                listeners.append(_listen_at(endpoint, port, backlog))
-            except OSError as error:
-                failure = error
-                if error.errno not in _NOT_HERE:
-                    break
-                if len(endpoints) > 1:
-                    logger.info("%s: %s: %s", address, endpoint.sockaddr[0], error.strerror)
-        if failure is not None and (not listeners or failure.errno not in _NOT_HERE):
-            raise ListenError(f"{address}: {failure.strerror}", failure.errno) from failure
-        return listeners
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
 
 
 def _listen_at(endpoint: Endpoint, port: int, backlog: int) -> Listener:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -62,6 +63,15 @@ def number(n: int) -> Message:
 
 def fail(text: str = "on purpose") -> None:
     raise ValueError(text)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Threads that are not measured: with a thousand at once, coverage's own lock may deadlock."""
+    trace = threading.gettrace()
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    threading.settrace(trace)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -519,7 +529,7 @@ def test_one_ring_wakes_the_hub_for_many_messages(
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_no_message_of_many_threads_is_lost(
-    communicator: Communicator, numbers: Dispatcher, count: int
+    untraced: None, communicator: Communicator, numbers: Dispatcher, count: int
 ) -> None:
     def work(worker: ThreadEnd) -> None:
         n = worker.receive(PATIENCE).integer("n")
@@ -794,6 +804,76 @@ def test_a_thread_of_the_users_own_closes_its_end(communicator: Communicator) ->
     thread.join()
     assert link.told == ["hup"]
     assert "open" not in repr(link.worker)
+
+
+def test_a_worker_may_end_its_run_by_itself(communicator: Communicator) -> None:
+    table = Dispatcher()
+    table.on("ENOUGH")(lambda message, peer: peer.mark_done())
+    link = communicator.add_connection(Telling(lambda end: end.run(), worker_dispatcher=table))
+    link.send(Message("ENOUGH"))
+    communicator.run()
+    assert link.told == ["hup"]
+
+
+def test_a_close_ends_the_requests_of_the_worker(communicator: Communicator) -> None:
+    told: list[Message] = []
+    raised = Step()
+
+    def work(worker: ThreadEnd) -> None:
+        with pytest.raises(ClosedError):
+            worker.request(Message("ASK"))
+        raised.do()
+
+    table = Dispatcher()
+    table.on("ASK")(lambda message, peer: told.append(message))
+    link = communicator.add_connection(ThreadLink(work, table))
+    until(lambda: told)
+    link.close()
+    raised.wait()
+
+
+def test_a_question_without_room_is_not_open_any_more(
+    communicator: Communicator, clock: ManualClock
+) -> None:
+    gate = Step()
+    link = ThreadLink(lambda worker: gate.wait(), max_messages=1)
+    communicator.add_connection(link)
+    link.send(number(1))
+    asking = gevent.spawn(link.request, number(2), timeout=1.0)
+    settle()
+    clock.advance(1.0)
+    with pytest.raises((QueueFullError, RequestTimeout)):
+        asking.get(timeout=PATIENCE)
+    assert link._requests is not None
+    assert link._requests.count == 0
+    gate.do()
+    communicator.run()
+
+
+def test_both_sides_log_what_is_alive(communicator: Communicator, log: Log) -> None:
+    def work(worker: ThreadEnd) -> None:
+        worker.send(Message("LEAK"))
+        worker.run()
+
+    communicator.debug_connections()
+    link = communicator.add_connection(ThreadLink(work, name="linked"))
+    link.send(Message("LEAK"))
+    link.mark_done()
+    communicator.run()
+    assert any("linked: received" in line for line in log.lines())
+
+
+def test_a_thread_may_end_after_the_hub_that_was_to_be_told(communicator: Communicator) -> None:
+    made: list[ThreadDone] = []
+
+    def other_hub() -> None:
+        made.append(ThreadDone())
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    thread = threading.Thread(target=other_hub)
+    thread.start()
+    thread.join()
+    made[0].finish()
 
 
 def test_threads_that_outlive_what_they_were_for_keep_nothing(communicator: Communicator) -> None:

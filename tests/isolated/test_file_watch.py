@@ -8,16 +8,19 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from file_ground import View, content
 from gevent import subprocess as green
 from network_ground import PATIENCE, until
-from running import Program, environment
+from running import ROOT, Program, environment
 
 from edgevent import Communicator, FileEvent, FileWatch
+from edgevent.sources.inotify import Inotify
 
 BEGIN = """
     import logging, os, resource, shutil, signal, subprocess, sys, time
@@ -106,6 +109,75 @@ def race(folder: Path, command: str, count: int) -> None:
 @pytest.mark.parametrize("command", RACES.values(), ids=RACES)
 def test_files_of_folders_just_made_are_told_once(tmp_path: Path, command: str) -> None:
     race(tmp_path, command, 200)
+
+
+@pytest.mark.parametrize("command", RACES.values(), ids=RACES)
+def test_they_are_told_once_when_they_come_faster_than_they_are_watched(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down(monkeypatch, 0.0005)
+    race(tmp_path, command, 100)
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch, delay: float) -> None:
+    """Makes each call that watches a folder take longer, as on a machine that is busy."""
+    add = Inotify.add
+
+    def slowly(inotify: Inotify, path: str, mask: int) -> int:
+        end = time.perf_counter() + delay
+        while time.perf_counter() < end:
+            pass
+        return add(inotify, path, mask)
+
+    monkeypatch.setattr(Inotify, "add", slowly)
+
+
+CHANGES = """
+    import sys, time
+    from pathlib import Path
+    from file_ground import Hand
+
+    hand = Hand(Path("w"), Path("outside"), int(sys.argv[1]))
+    for _ in range(int(sys.argv[2])):
+        hand.change(6)
+        time.sleep(0.0005)
+"""
+
+
+def follow(folder: Path, seed: int, bursts: int) -> None:
+    """Has another process make changes at random, and waits until the true picture is told."""
+    for name in ("w", "outside"):
+        (folder / name).mkdir()
+    view, root = View(), folder / "w"
+    command = [sys.executable, "-c", textwrap.dedent(CHANGES), str(seed), str(bursts)]
+    paths = f"{ROOT}:{ROOT / 'tests'}"
+    with Communicator() as communicator:
+        communicator.add_connection(FileWatch(root, view.take, recursive=True))
+        done = green.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": paths})
+        assert done.returncode == 0
+        there = content(root)
+        until(lambda: view.paths == there)
+        for number, path in enumerate([root, *(Path(path) for path in there if there[path])]):
+            (path / f"new{number}").touch()
+        until(lambda: view.paths == content(root))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0005])
+@pytest.mark.parametrize("seed", range(3))
+def test_changes_at_random_by_another_process_are_followed(
+    tmp_path: Path, seed: int, delay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down(monkeypatch, delay)
+    follow(tmp_path, seed, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_many_changes_by_another_process_are_followed(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down(monkeypatch, seed * 5e-6)
+    follow(tmp_path, seed, 100)
 
 
 @pytest.mark.slow
@@ -317,9 +389,10 @@ def test_what_may_not_be_read_is_named(open_folder: Path) -> None:
         os.chmod("w/shut", 0o700)
         import fcntl, termios
         FileWatch("/").close()  # another user may not read the modules that are still to come
+        former = os.getresuid()
         if os.getuid() == 0:
             os.chown("w/open", 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
+            os.seteuid(65534)
         else:
             os.chmod("w/shut", 0)
         for place in ("w/shut", "w/shut/in it", "w/shut/in it/file"):
@@ -335,6 +408,7 @@ def test_what_may_not_be_read_is_named(open_folder: Path) -> None:
             communicator.add_connection(FileWatch("w", told, events="created", recursive=True))
             open("w/open/file", "w").close()
             communicator.run()
+        os.seteuid(former[0])  # coverage writes its file at the end
         """,
     )
     if os.getuid() != 0:

@@ -143,25 +143,28 @@ def test_after_the_last_signal_of_another_process_there_is_a_call(
 ) -> None:
     text = f"""
         def told(one):
-            say("heard") if len(calls) % 50 == 0 else None
-            calls.append(os.path.exists("last"))
-            if calls[-1]:
-                communicator.stop()
+            calls.append(open("last").read())
+            if calls[-1] == "{count}":
+                say("told of the last")
 
         calls = []
         with Communicator() as communicator:
+            communicator.stop_on("SIGTERM")
             communicator.add_connection(SignalSource("USR1", told, with_sender={with_sender}))
             communicator.after(0, lambda: say("running"))
             communicator.run()
-        say("told after the last:", calls[-1])
+        say(0 < len(calls) <= {count})
     """
+    last = tmp_path / "last"
     with start(tmp_path, text) as program:
         program.wait_for("running")
-        for _ in range(count - 1):
+        for number in range(1, count + 1):
+            if number in (1, count):
+                last.write_text(str(number))
             program.process.send_signal(signal.SIGUSR1)
-        (tmp_path / "last").touch()
-        assert program.end(signal.SIGUSR1) == 0
-        assert program.printed.endswith("told after the last: True\n")
+        program.wait_for("told of the last")
+        assert program.end(signal.SIGTERM) == 0
+        assert program.printed.endswith("True\n")
 
 
 # --- the mask and its children --------------------------------------------------------------------

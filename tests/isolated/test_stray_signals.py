@@ -13,7 +13,7 @@ from tls_ground import authority, server_pair
 # Numbered messages go both ways over every transport, files are written and watched, children are
 # started and waited for, in this process and in gevent's threads.
 PROGRAM = """
-    import cProfile, faulthandler, io, logging, os, signal, subprocess, sys, time
+    import cProfile, ctypes, logging, os, signal, subprocess, sys, time
     import gevent
     from gevent import subprocess as green
     from edgevent import *
@@ -43,12 +43,15 @@ PROGRAM = """
         signal.signal(number, sample)
     elif way.endswith("ignored"):
         signal.signal(number, signal.SIG_IGN)
-    elif way.endswith("native"):  # a handler of C, which does not ask to restart system calls
-        faulthandler.register(number, open("stacks", "w"), all_threads=False)
+    elif way.endswith("native"):  # a handler of C that interrupts system calls
+        libc = ctypes.CDLL(None)
+        libc.signal(number, ctypes.cast(libc.abs, ctypes.c_void_p))
+        signal.siginterrupt(number, True)
     elif way.endswith("profile"):
         signal.signal(number, note)
         profile.enable()
-    signal.setitimer(timer, 0.001, 0.001)
+    if not way.endswith("source"):
+        signal.setitimer(timer, 0.001, 0.001)
 
     service, events = Dispatcher(), []
 
@@ -112,6 +115,9 @@ PROGRAM = """
         ticks = []
         communicator.every(0.01, lambda: ticks.append(time.monotonic()))
         own = communicator.add_connection(SignalSource("SIGUSR1", events.append))
+        if way.endswith("source"):
+            communicator.add_connection(SignalSource(number, note, with_sender="sender" in way))
+            signal.setitimer(timer, 0.001, 0.001)
 
         def work():
             jobs = [gevent.spawn(check, "files", write), gevent.spawn(check, "children", children)]
@@ -132,6 +138,8 @@ PROGRAM = """
                 gevent.sleep(0.01)
             assert [received[address] == list(range(rounds + 5000)) for address in addresses] == [
                 True] * 4, {key: len(value) for key, value in received.items()}
+            if way.endswith("source"):  # its default, which comes back, would end the program
+                signal.setitimer(timer, 0.0)
             communicator.stop()
 
         communicator.after(0, lambda: check("work", work))
@@ -146,7 +154,10 @@ PROGRAM = """
     print("fired", fired, "failed", failed, "handler errors", own.handler_errors)
 """
 
-WAYS = ["python", "sampling", "native", "ignored", "real python", "real native", "profile"]
+WAYS = [
+    *("python", "sampling", "native", "ignored", "profile", "source", "sender source"),
+    *("real python", "real native", "real source"),
+]
 
 
 @pytest.mark.parametrize("rounds", [200, pytest.param(3000, marks=pytest.mark.slow)])
@@ -166,10 +177,9 @@ def test_a_busy_exchange_loses_nothing_under_a_thousand_signals_a_second(
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
     with Program(tmp_path / "program.py", str(rounds), way, folder=tmp_path) as program:
         assert program.end() == 0, program.printed
-    printed = program.printed
+    # On a machine that is busy with other things a handler may be slow, and is named.
+    printed = re.sub(r"WARNING.* kept the hub busy for .*\n", "", program.printed)
     found = re.fullmatch(r"run returned True\nfired (\d+) failed \[\] handler errors 0\n", printed)
     assert found is not None, printed
-    if way.endswith("native"):
-        assert (tmp_path / "stacks").stat().st_size > 1000
-    elif not way.endswith("ignored"):
+    if not way.endswith(("native", "ignored")):  # which count none
         assert int(found[1]) > 50

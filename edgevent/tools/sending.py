@@ -1,0 +1,143 @@
+"""What ed-signal does to any address: send, and wait for what comes back."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+import gevent
+
+from ..address import Address
+from ..errors import ConnectionLostError, EdgeventError, ReceiveTimeout
+from ..links.client import Client
+from ..links.datagram_client import DatagramClient
+from ..message import Message
+from ..signing import REASONS
+from ..tls import TlsOptions
+
+REFUSAL_TIMEOUT: Final = 0.05
+"""How long the kernel is given to tell that nobody receives a datagram, in seconds."""
+
+
+class NoAnswerError(EdgeventError):
+    """Fewer answers came than were asked for."""
+
+
+class Link(Protocol):
+    """What both kinds of blocking clients can do."""
+
+    def send(self, message: Message) -> None: ...
+    def receive(self, timeout: float | None = None) -> Message: ...
+    def close(self) -> None: ...
+
+
+class Sender:
+    """A place to which messages are sent, and from which answers come.
+
+    Args:
+        link: A blocking client.
+        where: Its address, for errors.
+        watch: Called after each message for which no answer is wanted.
+        why: Tells for what reason answers were dropped, if any were.
+    """
+
+    def __init__(
+        self, link: Link, where: str, watch: Callable[[], None], why: Callable[[], str]
+    ) -> None:
+        self._link = link
+        self._where = where
+        self._watch = watch
+        self._why = why
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.close()
+
+    def send(self, message: Message) -> None:
+        """Sends a message; errors are those of the blocking clients."""
+        self._link.send(message)
+
+    def answers(self, wanted: int, timeout: float) -> Iterator[Message]:
+        """Waits for so many messages, and gives each as it comes.
+
+        Args:
+            wanted: How many; with 0 it is only seen to that somebody receives.
+            timeout: The limit over all of them, in seconds.
+
+        Raises:
+            NoAnswerError: They did not all come in time, or the peer has ended the connection.
+            ConnectionLostError: Nobody receives at the address, or the connection broke.
+        """
+        if not wanted:
+            self._watch()
+        end = time.monotonic() + timeout
+        for count in range(wanted):
+            try:
+                yield self._link.receive(max(end - time.monotonic(), 0.0))
+            except ReceiveTimeout:
+                came = f"{count} of {wanted} answers" if count else "no answer"
+                raise NoAnswerError(
+                    f"{self._where}: {came} within {timeout:g} s{self._why()}"
+                ) from None
+            except ConnectionLostError as error:
+                raise NoAnswerError(f"no answer from {self._where}: {error}") from error
+
+    def pause(self, seconds: float) -> None:
+        """Waits; other greenlets run."""
+        if seconds > 0.0:
+            gevent.sleep(seconds)
+
+
+def open_sender(
+    address: Address,
+    *,
+    timeout: float,
+    tls: TlsOptions | None = None,
+    secret_code: str | None = None,
+    auth: str | None = None,
+) -> Sender:
+    """Opens what sends to an address.
+
+    Args:
+        timeout: The limit of connecting, in seconds.
+        tls: What is asked of TLS.
+        secret_code: The code of datagrams; streams have none.
+        auth: The file of the keys that sign datagrams; streams have none.
+
+    Raises:
+        ConnectError: Nobody is there.
+        SigningKeyError: The file of keys cannot be used.
+        CertificateFileError: A file of TLS cannot be used.
+        AddressError: Nothing can be sent to such an address.
+    """
+    if not address.is_datagram:
+        stream = Client(address, connect_timeout=timeout, tls=tls)
+        return Sender(stream, str(address), lambda: None, lambda: "")
+    link = DatagramClient(address, secret_code=secret_code, auth=auth, connect_timeout=timeout)
+
+    def watch() -> None:
+        if address.scheme == "udp" and not address.is_multicast:
+            try:
+                link.receive(REFUSAL_TIMEOUT)  # raises what ICMP says of the message before
+            except ReceiveTimeout:
+                pass
+
+    def why() -> str:
+        dropped = [REASONS[one] for one in REASONS if link.counts[one]]
+        return f"; one was dropped: {dropped[0]}" if dropped else ""
+
+    return Sender(link, str(address), watch, why)
+
+
+def own_name() -> str:
+    """Gives the name of this machine as the server that a message comes from.
+
+    What no such name may hold becomes an underscore: messages allow letters, digits and that.
+    """
+    name = re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname()) or "localhost"
+    return f"_{name}" if name[0].isdigit() else name

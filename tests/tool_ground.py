@@ -1,0 +1,91 @@
+"""The installed executables, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from running import ROOT, environment
+
+SCRIPTS = ROOT / "scripts"
+PATIENCE = 30.0
+
+
+def words_of(name: str, *words: str | Path) -> list[str]:
+    """A command line of a tool, for this Python."""
+    return [sys.executable, str(SCRIPTS / name), *map(str, words)]
+
+
+def variables_of(folder: Path, **variables: str) -> dict[str, str]:
+    """An environment without any settings of this machine's user."""
+    kept = {name: one for name, one in environment(folder).items() if name != "ED_SIGNAL"}
+    return {**kept, **variables}
+
+
+def run(
+    name: str, *words: str | Path, folder: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a tool to its end."""
+    return subprocess.run(
+        words_of(name, *words),
+        cwd=folder,
+        env=variables_of(folder, **variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def begin(name: str, *words: str | Path, folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """Starts a tool; ``communicate`` waits for its end."""
+    return subprocess.Popen(
+        words_of(name, *words),
+        cwd=folder,
+        env=variables_of(folder, **variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def cpu_seconds(name: str, *words: str | Path, folder: Path) -> float:
+    """What a run of a tool takes of the processor: unlike its time, other programs add nothing."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(name, *words, folder=folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def options_of(name: str, folder: Path) -> set[str]:
+    """The long options that ``--help`` shows."""
+    shown = run(name, "--help", folder=folder, COLUMNS="200").stdout
+    return set(re.findall(r"(?<![\w-])--[a-z-]+[a-z]", shown.partition("options:")[2]))
+
+
+def man_page(name: str) -> str:
+    """The text of a manual page, with its hyphens as the user types them."""
+    return (SCRIPTS / "man" / f"{name}.1").read_text(encoding="utf-8").replace("\\-", "-")
+
+
+def check_man_page(name: str, folder: Path) -> None:
+    """The page has each option of the tool and no other one, and both are installed."""
+    options, page = options_of(name, folder), man_page(name)
+    assert {"--help", "--version", "--config"} < options
+    assert options == set(re.findall(r"(?<![\w-])--[a-z-]+[a-z]", page))
+    config = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert f"    scripts/man/{name}.1\n" in config
+    assert f"    scripts/{name}\n" in config
+    assert os.access(SCRIPTS / name, os.X_OK)
+
+
+def examples_of(name: str) -> list[str]:
+    """The command lines of the page's examples."""
+    examples = man_page(name).partition(".SH EXAMPLES")[2]
+    return re.findall(rf"^{name} .*$", examples, re.MULTILINE)
