@@ -208,12 +208,16 @@ class TlsSession:
 
     @property
     def peer_chain(self) -> tuple[Certificate, ...]:
-        """The certificates that a server has sent, its own first; empty in a resumed session."""
-        from cryptography.hazmat.primitives.serialization import Encoding
+        """The certificates that a server has sent, its own first; empty in a resumed session.
 
+        Raises:
+            CertificateFileError: One of them cannot be read, although OpenSSL has taken it.
+        """
+        from OpenSSL import crypto
+
+        sent = self._connection.get_peer_cert_chain() or ()
         return tuple(
-            Certificate.parse(one.to_cryptography().public_bytes(Encoding.DER))
-            for one in self._connection.get_peer_cert_chain() or ()
+            Certificate.parse(crypto.dump_certificate(crypto.FILETYPE_ASN1, one)) for one in sent
         )
 
     @property

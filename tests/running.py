@@ -24,7 +24,9 @@ def environment(home: Path) -> dict[str, str]:
 class Program:
     """A Python program in a folder of the test's own; it is killed when it outlives its limit."""
 
-    def __init__(self, path: Path, *arguments: str, folder: Path, **variables: str) -> None:
+    def __init__(
+        self, path: Path, *arguments: str, folder: Path, limit: float = LIMIT, **variables: str
+    ) -> None:
         self.printed = ""
         self.process = subprocess.Popen(
             [sys.executable, str(path), *arguments],
@@ -36,7 +38,7 @@ class Program:
             text=True,
             start_new_session=True,
         )
-        self._limit = threading.Timer(LIMIT, self.kill)
+        self._limit = threading.Timer(limit, self.kill)
         self._limit.start()
 
     def wait_for(self, text: str) -> str:

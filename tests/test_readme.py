@@ -236,6 +236,33 @@ def test_the_lines_that_make_keys_run(tmp_path: Path) -> None:
     assert "names: localhost, 127.0.0.1, ::1" in printed
 
 
+def test_the_lines_that_check_certificates_run(tmp_path: Path) -> None:
+    block = next(block for block in BLOCKS if block.name == "check")
+    variables = {**environment(tmp_path), "SSL_CERT_FILE": "keys/ca.crt"}
+
+    def run(program: str, *words: str) -> str:
+        command = [sys.executable, ROOT / "scripts" / program, *words]
+        settings = {"cwd": tmp_path, "env": variables, "text": True, "timeout": 30}
+        done = subprocess.run(command, capture_output=True, **settings)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    for words in (["ca"], ["server", "localhost", "127.0.0.1", "www.example.com"]):
+        run("ed-keys", *words)
+    server = ROOT / "examples" / "tls_server.py"
+    with Program(server, "tls://127.0.0.1:0", folder=tmp_path) as service:
+        there = "127.0.0.1:" + service.listening_on().rpartition(":")[2]
+        first, second = block.text.splitlines()
+        assert first.endswith(" www.example.com")  # its name is checked, in place of a look-up
+        first = first.replace("www.example.com", f"--server-name www.example.com {there}")
+        second = second.replace("localhost:3002", there)
+        lines = map(shlex.split, (first, second))
+        shown = [run(Path(program).name, *words) for program, *words in lines]
+        assert f"domain: {there}\n" in shown[0]
+        assert shown[1].count(": valid until ") == 2
+        assert terminate(service) == 0
+
+
 # --- tables and links -----------------------------------------------------------------------------
 
 

@@ -156,3 +156,11 @@ def _seen(found: os.stat_result) -> Look:
     content = hash((found.st_ino, found.st_size, found.st_mtime_ns)) or 1
     attributes = hash((mode, found.st_uid, found.st_gid, found.st_nlink))
     return Look(stat.S_ISDIR(mode), stat.S_ISREG(mode), content, attributes)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, and no link to one."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False

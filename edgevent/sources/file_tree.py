@@ -23,7 +23,7 @@ from .file_event import (
     UPDATED,
     mask_of,
 )
-from .file_ledger import Ledger, Look
+from .file_ledger import Ledger, Look, is_folder
 from .inotify import (
     IN_CREATE,
     IN_DELETE,
@@ -204,21 +204,22 @@ class Tree:
 
     # --- watching ---------------------------------------------------------------------------------
 
-    def watch(self, path: str, mask: int, need: Need = "should") -> Folder | None:
+    def watch(self, path: str, mask: int, need: Need = "should", told: str = "") -> Folder | None:
         """Watches a folder, or asks for more of one that is watched; ``None`` when it is not there.
 
         Args:
             need: Whether it ``must`` be watched, ``should`` be, or ``may`` be.
+            told: The path for what is told, when it is another one.
 
         Raises:
             FileWatchError: While starting, a limit is met, or one that must be watched cannot be.
         """
         try:
-            number = self.inotify.add(path, mask)
+            number = self.inotify.add(path, mask, told)
         except FileWatchError as error:
             self._is_away = error.errno in _AWAY
             if not self._is_away:
-                self._not_watched(path, error, need)
+                self._not_watched(told or path, error, need)
             return None
         folder = self.folders.get(number)
         if folder is None:
@@ -314,7 +315,8 @@ class Tree:
             path: A path to it that the kernel is to take.
             seen: The watches that a comparison has come by already; ``None`` outside of one.
         """
-        child = self.watch(path, self.whole)
+        told = parent.shown(name)
+        child = self.watch(path, self.whole, told=told)
         former = parent.folders.get(name)
         if former is not None:
             if former is child:
@@ -333,7 +335,7 @@ class Tree:
                 return None
             self.missed[child.parent, child.name] = None
             self.drop(child)
-            child = self.watch(path, self.whole)
+            child = self.watch(path, self.whole, told=told)
             if child is None:
                 return None
         child.whole = True
@@ -389,7 +391,7 @@ class Tree:
         self._compare_entries(folder, entries, bits)
         if not self.recursive:
             return []
-        names = [entry.name for entry in entries if _is_folder(entry)]
+        names = [entry.name for entry in entries if is_folder(entry)]
         for name in folder.folders.keys() - set(names):
             self.drop(folder.folders[name])
         children = []
@@ -441,10 +443,3 @@ class Tree:
             for key, known in folder.known.items():
                 bits = CREATED if known.folder else CREATED | UPDATED
                 self.report.moved(posixpath.join(told, key), folder.shown(key), bits, known.folder)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False

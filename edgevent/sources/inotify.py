@@ -136,10 +136,13 @@ class Inotify:
         """Whether it was not closed."""
         return self._descriptor >= 0
 
-    def add(self, path: str, mask: int) -> int:
+    def add(self, path: str, mask: int, told: str = "") -> int:
         """Watches what a path names; returns the number of the watch.
 
         That is the same one as before when the same file or folder is watched already.
+
+        Args:
+            told: The path for errors, when it is another one.
 
         Raises:
             FileWatchError: It names the path, the reason, and the limit if it is one.
@@ -151,7 +154,9 @@ class Inotify:
             if error.errno == errno.ENOSPC:
                 limit = _limit("watches")
                 reason = f"this user watches as many files and folders as can be: {limit}"
-            raise FileWatchError(f"{path!r} cannot be watched: {reason}", error.errno) from error
+            raise FileWatchError(
+                f"{(told or path)!r} cannot be watched: {reason}", error.errno
+            ) from error
 
     def remove(self, watch: int) -> None:
         """Ends a watch; one that has ended already is no error."""

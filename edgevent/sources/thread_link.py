@@ -37,7 +37,9 @@ class ThreadLink(QueuedSource):
     answers, the dispatcher, :meth:`process_message`, the catch-all. The worker has ``link.worker``
     (a :class:`ThreadEnd`) with ``send``, ``receive``, ``request`` and ``run``, and no hub: its
     calls block its thread. Messages are handed over as they are; they never change. In each
-    direction they arrive in order, and each arrives or its sender is told.
+    direction they arrive in order, and each arrives or its sender is told. A worker that sends a
+    lot and receives nothing, while what it sends is answered, fills both directions: one of the
+    senders gets ``QueueFullError`` when its limit is over, and nobody waits for ever.
 
     When the worker has ended, or raised, :meth:`process_hup` or :meth:`process_error` is called
     behind its last message, and the link is closed. ``stop`` and :meth:`mark_done` let the worker

@@ -77,8 +77,10 @@ def _read_variables(path: str) -> dict[str, tuple[str, str]]:
     try:
         # Without O_NONBLOCK the open of a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1) or b""
+        try:
+            data = os.read(descriptor, _MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > _MAX_FILE_BYTES:
             raise OptionError(f"{path}: is longer than {_MAX_FILE_BYTES} bytes")
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from ..address import Address
 from ..certificate import Certificate, shown
 from ..durations import format_duration
-from ..errors import CertificateError, EdgeventError, HandshakeError
+from ..errors import CertificateError, CertificateFileError, EdgeventError, HandshakeError
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.turns import Turns, wait
 from ..tls import TlsOptions, check_server_name
@@ -100,6 +101,8 @@ def check_server(
         witness = Witness(options, secured, options.server_name or _host(address))
         chain = _connect(plain, options, witness, timeout, starttls, clock)
         counted = chain[:1] if options.verify == "none" else witness.chain
+    except CertificateFileError:
+        return Outcome(target, error="a certificate came that cannot be read")
     except EdgeventError as error:
         return Outcome(target, error=_without(str(error), str(plain), secured))
     problems = [_without(text, secured) for text in witness.findings]
@@ -127,12 +130,9 @@ class Witness(Judge):
 
     def __call__(self, certificate: Any, code: int, depth: int, accepted: bool) -> bool:
         """Judges one certificate of the chain that OpenSSL has built."""
-        from cryptography.hazmat.primitives.serialization import Encoding
+        from OpenSSL import crypto
 
-        try:
-            self._seen[depth] = certificate.to_cryptography().public_bytes(Encoding.DER)
-        except ValueError:
-            pass  # what cannot be read is a finding of the judge's
+        self._seen[depth] = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         if not super().__call__(certificate, code, depth, accepted):
             why = str(self.take_verdict())
             # OpenSSL tells twice of a chain whose end is missing, of one certificate in two ways.
@@ -173,6 +173,9 @@ def _connect(
         text = f"{error}; --certificate and --key name another one"
         raise CertificateError(text, error.errno) from error
     except HandshakeError as error:
+        if error.errno == errno.ETIMEDOUT:
+            text = f"no TLS handshake within {format_duration(timeout)}"
+            raise HandshakeError(text, error.errno) from error
         if "handshake failure" not in str(error) or options.certificate is not None:
             raise
         text = f"{error}; it may demand a client's certificate: --certificate and --key"

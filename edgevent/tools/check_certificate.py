@@ -50,7 +50,9 @@ def _parse_limit(text: str) -> float:
     except DurationError:
         seconds = -1.0
     if seconds < 0.0:
-        raise DurationError(f"limit {shown(text)}: expected days, such as 14, or 36h, 14d or 2 weeks")
+        raise DurationError(
+            f"limit {shown(text)}: expected days, such as 14, or 36h, 14d or 2 weeks"
+        )
     return seconds
 
 

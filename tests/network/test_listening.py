@@ -20,7 +20,6 @@ from scripted_peer import ScriptedPeer, scripted_peer
 from edgevent import (
     AddressError,
     Backoff,
-    Communicator,
     ConnectError,
     ListeningEvent,
     ListeningWatch,
@@ -313,6 +312,16 @@ def test_random_bytes_are_read_or_refused() -> None:
         for read in (lambda data: list(read_parts(data)), read_unix_listener):
             with suppress(OSError):  # nothing else
                 read(data)
+
+
+def test_what_the_kernel_refuses_is_an_error() -> None:
+    diag = SocketDiag()
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            diag.tcp_listens(255, bytes(4), 80)
+        assert diag.tcp_listens(V4, bytes(4), 0) is False  # and the next question is answered
+    finally:
+        diag.close()
 
 
 def test_a_dump_of_many_parts_is_read_whole() -> None:
@@ -635,4 +644,3 @@ with Communicator() as communicator:
     link.send(Message("STOP"))
     server.get(timeout=PATIENCE)
     link.close()
-    assert isinstance(ground.communicator, Communicator)

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -593,6 +594,7 @@ def test_a_certificate_without_a_proof_of_its_key_is_not_believed(said: Said) ->
     der = server_pair().certificate.der
     listed = len(der).to_bytes(3, "big") + der
     hello = b"\x03\x03" + bytes(32) + b"\x00\xc0\x2b\x00"  # ECDHE-ECDSA-AES128-GCM-SHA256
+    hello += b"\x00\x05\xff\x01\x00\x01\x00"  # renegotiation_info (RFC 5746)
     answer = handshake_message(2, hello)
     answer += handshake_message(11, len(listed).to_bytes(3, "big") + listed)
     answer += b"\x15\x03\x03\x00\x02\x02\x2a"  # the alert bad_certificate
@@ -602,12 +604,22 @@ def test_a_certificate_without_a_proof_of_its_key_is_not_believed(said: Said) ->
     assert "the server does not accept this side's certificate" in err
 
 
+@pytest.mark.parametrize("option", ["--ca=ca.crt", "--no-verify"])
+def test_a_certificate_that_cannot_be_read_ends_with_2(option: str, said: Said) -> None:
+    pair = make_certificate(None, ["aQQQQ"])
+    odd = replace(pair.certificate, der=pair.certificate.der.replace(b"aQQQQ", b"a" + b"\xff" * 4))
+    with serving(KeyPair(odd, odd.pem, pair.key_pem)) as server:
+        code, out, err = said(option, f"127.0.0.1:{server.port}")
+    assert (code, out) == (2, "")
+    assert err.endswith(": a certificate came that cannot be read\n")
+
+
 @pytest.mark.parametrize(
     ("talk", "sentence"),
     [
         (lambda sock: sock.sendall(b"220 mail.example.com ESMTP\r\n"), "does not speak TLS"),
         (lambda sock: sock.shutdown(socket.SHUT_RDWR), "ended during the TLS handshake"),
-        (lambda sock: None, "no TLS handshake within 0.3 s"),
+        (lambda sock: None, "no TLS handshake within 300ms"),
     ],
 )
 def test_a_server_without_tls_ends_with_2(talk: Talk, sentence: str, said: Said) -> None:
@@ -615,7 +627,7 @@ def test_a_server_without_tls_ends_with_2(talk: Talk, sentence: str, said: Said)
         code, out, err = said("--timeout=300ms", f"127.0.0.1:{server.port}")
     assert (code, out) == (2, "")
     assert err.startswith(f"check-certificate: 127.0.0.1:{server.port}: ")
-    assert re.sub(r"within 0\.\d+ s", "within 0.3 s", err).count(sentence) == 1
+    assert sentence in err
     assert err.count("\n") == 1
 
 
@@ -916,7 +928,7 @@ def test_the_commands_of_the_manual_page_run(folder: Path) -> None:
         for line in lines:
             there = line.replace("mail.example.com", f"localhost:{smtp.port}")
             there = re.sub(
-                r"(www|shop|localhost)(\.example\.com|:3002)", f"localhost:{tls.port}", there
+                r"(www|shop)\.example\.com(:443)?|localhost:3002", f"localhost:{tls.port}", there
             )
             words = there.split()[1:]
             code, out, err = check(*words, SSL_CERT_FILE="keys/ca.crt")

@@ -288,7 +288,7 @@ def man_page(name: str) -> str:
     return (ROOT / "scripts" / "man" / f"{name}.1").read_text(encoding="utf-8").replace("\\-", "-")
 
 
-@pytest.mark.parametrize("name", ["ed-keys", "verify-message-definitions"])
+@pytest.mark.parametrize("name", ["check-certificate", "ed-keys", "verify-message-definitions"])
 def test_the_manual_page_has_each_option_of_the_tool(folder: Path, name: str) -> None:
     shown = subprocess.run(
         [sys.executable, ROOT / "scripts" / name, "--help"],
@@ -306,7 +306,7 @@ def test_the_manual_page_has_each_option_of_the_tool(folder: Path, name: str) ->
     assert {word for word in re.findall(r"--[a-z-]+[a-z]", page) if word not in options} == set()
 
 
-@pytest.mark.parametrize("name", ["ed-keys", "verify-message-definitions"])
+@pytest.mark.parametrize("name", ["check-certificate", "ed-keys", "verify-message-definitions"])
 def test_the_manual_page_is_installed(name: str) -> None:
     config = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     assert f"    scripts/man/{name}.1\n" in config

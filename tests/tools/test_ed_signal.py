@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,12 +15,20 @@ import pytest
 from running import EXAMPLES, ROOT, Program
 from tls_ground import authority, server_pair
 from tool_ground import (
-    PATIENCE, begin, check_man_page, cpu_seconds, examples_of, run, words_of,
-)  # fmt: skip
+    PATIENCE,
+    begin,
+    check_man_page,
+    cpu_seconds,
+    examples_of,
+    run,
+    variables_of,
+    words_of,
+)
 
 from edgevent import Address
 from edgevent.errors import ConnectionLostError
 from edgevent.message import Message
+from edgevent.tools.ed_signal import main
 from edgevent.tools.sending import open_sender, own_name
 
 HOST = own_name()
@@ -156,11 +165,11 @@ def test_port_4041_the_files_in_etc_and_a_host_name_that_is_no_name(
     need_tool("hostname", package="hostname")
     if subprocess.run([unshare, "-num", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make namespaces")
+    program = [sys.executable, "-c", ALONE, *words_of("ed-signal")]
     setup = "ip link set lo up && hostname 7-up.example && mount -t tmpfs none /etc"
     done = subprocess.run(
-        [unshare, "-num", "sh", "-c", f'{setup} && exec "$0" "$@"', sys.executable, "-c", ALONE]
-        + words_of("ed-signal"),
-        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        [unshare, "-num", "sh", "-c", f"{setup} && exec {shlex.join(program)}"],
+        env=variables_of(tmp_path),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -210,7 +219,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """The hello service, and a configuration file that has its addresses."""
     folder = tmp_path_factory.mktemp("service")
     addresses = ("tcp://127.0.0.1:0", "unix:hello.sock", "udp://127.0.0.1:0")
-    with Program(EXAMPLES / "hello_service.py", *addresses, folder=folder) as program:
+    with Program(EXAMPLES / "hello_service.py", *addresses, folder=folder, limit=600) as program:
         tcp, _, udp = (program.listening_on() for _ in addresses)
         port = tcp.rpartition(":")[2]
         (folder / "hello.conf").write_text(
@@ -341,7 +350,7 @@ def test_an_answer_nobody_reads_is_no_traceback(tmp_path: Path, service: dict[st
     os.close(reader)
     done = subprocess.run(
         words,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        env=variables_of(tmp_path),
         stdout=writer,
         stderr=subprocess.PIPE,
         timeout=PATIENCE,
@@ -430,7 +439,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     folder = tmp_path_factory.mktemp("secure")
     server_pair().write(folder / "keys", "server")
     (folder / "ca.crt").write_bytes(authority().certificate_pem)
-    with Program(EXAMPLES / "hello_service.py", "tls://127.0.0.1:0", folder=folder) as program:
+    with Program(
+        EXAMPLES / "hello_service.py", "tls://127.0.0.1:0", folder=folder, limit=600
+    ) as program:
         yield program.listening_on().partition("//")[2], folder
 
 
@@ -560,7 +571,13 @@ def test_a_secret_code_of_a_file_is_for_datagrams_alone(
         (["STOP", f"-pa={'x' * 1100}"], "over the limit of 1024"),
     ],
 )
-def test_bad_usage_ends_with_2(tmp_path: Path, words: list[str], sentence: str) -> None:
+def test_bad_usage_ends_with_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    sentence: str,
+) -> None:
     for name, data in (
         ("some.conf", b"# a comment\nlisten=x:y:z\n[main]\nwhere=h:1\n"),
         ("bad.conf", b"[x\n"),
@@ -568,7 +585,15 @@ def test_bad_usage_ends_with_2(tmp_path: Path, words: list[str], sentence: str) 
         ("bytes", b"x=\xff\n"),
     ):
         (tmp_path / name).write_bytes(data)
-    assert sentence in failed(signal(tmp_path, *words), 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ED_SIGNAL", raising=False)
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr()
+    assert sentence in failed(subprocess.CompletedProcess(words, code, said.out, said.err), 2)
 
 
 # --- the rest -------------------------------------------------------------------------------------
@@ -590,19 +615,60 @@ def test_the_manual_page_has_each_option(tmp_path: Path) -> None:
     check_man_page("ed-signal", tmp_path)
 
 
-def test_the_commands_of_the_manual_page_run(tmp_path: Path, service: dict[str, str]) -> None:
+MACHINE = """\
+import os, socket, subprocess, sys
+
+root, *lines = sys.argv[1:]
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), f"{root}/scripts", os.environ["PATH"]]
+)
+with open("fluid-settings.conf", "w") as file:
+    file.write("listen = 127.0.0.1:4041\\n")
+hello = subprocess.Popen(
+    [sys.executable, f"{root}/examples/hello_service.py"], stdout=subprocess.PIPE, text=True
+)
+try:
+    for _ in range(3):
+        hello.stdout.readline()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(30)
+        sock.bind(("127.0.0.1", 4041))
+        for line in lines:
+            subprocess.run(line, shell=True, check=True)
+            if "3001" not in line and "unix:" not in line:
+                print(sock.recv(2000).decode(), flush=True)
+finally:
+    hello.terminate()
+    hello.wait()
+"""
+
+
+def test_the_commands_of_the_manual_page_run_as_they_stand(
+    tmp_path: Path, need_tool: Callable[..., str]
+) -> None:
+    unshare = need_tool("unshare", package="util-linux")
+    need_tool("ip", package="iproute2")
+    if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to make a network namespace")
     lines = examples_of("ed-signal")
-    assert len(lines) >= 6
-    here = Path(service["folder"])
-    (here / "fluid-settings.conf").write_text(f"listen = {service['udp']}\n", encoding="utf-8")
-    for line in lines:
-        found = line.replace("tcp://127.0.0.1:3001", service["tcp"]).split()[1:]
-        if "LOG_ROTATE" not in line and "unix:" not in line and service["tcp"] not in line:
-            # Not to the port of this machine, but to that of the test.
-            found = [service["udp"] if word == "127.0.0.1" else word for word in found]
-            found = found if "--host" in found else ["--host", service["udp"], *found]
-            found = [word.replace("STOP", "READY") for word in found]
-        elif "--host" not in found:
-            found = ["--host", service["udp"], *found]
-        done = signal(here, *found)
-        assert (done.returncode, done.stderr) == (0, ""), f"{line}: {done.stderr}"
+    program = [sys.executable, "-c", MACHINE, str(ROOT), *lines]
+    done = subprocess.run(
+        [unshare, "-n", "sh", "-c", f"ip link set lo up && exec {shlex.join(program)}"],
+        cwd=tmp_path,
+        env=variables_of(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = done.stdout.replace(HOST, "HOST").splitlines()
+    assert printed[:-2] == [
+        "<HOST:ed_signal snap:cluckd/STOP",
+        "<HOST:ed_signal snaprfs/LOG_ROTATE",
+        "<HOST:ed_signal STOP",
+        "<HOST:ed_signal STOP",
+    ]
+    assert printed[-2].startswith("HOST:ed_signal/COMMANDS list=ADD,ALIVE,HELP,")
+    assert printed[-1] == "HOST:ed_signal/SUM value=42"
+    assert len(lines) == len(printed)
