@@ -14,7 +14,9 @@ from running import environment
 
 # Each program calls quiet(seconds) once it has nothing more to do.
 QUIET = r"""
-    import sys
+    import signal, sys
+
+    signal.alarm(60)  # a tracer that is killed leaves the program behind
 
     def quiet(communicator, seconds):
         sys.stderr.write("MARK\n")  # the tracer sees it

@@ -122,18 +122,17 @@ def serving(
     clients: bool = False,
 ) -> Iterator[Any]:
     """A server on loopback, or at a path; ``port`` is its port, ``ends`` how each talk ended."""
+    context = None if pair is None else context_of(pair)
+    if context is not None and version is not None:
+        context.minimum_version = context.maximum_version = version
+    if context is not None and clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=authority().certificate_pem.decode())
     server: Any = UnixServer(path, Handler) if path else TcpServer(("127.0.0.1", 0), Handler)
     server.talk = talk
     server.arrived = threading.Event()
     server.ends = []
-    server.context = None
-    if pair is not None:
-        server.context = context_of(pair)
-        if version is not None:
-            server.context.minimum_version = server.context.maximum_version = version
-        if clients:
-            server.context.verify_mode = ssl.CERT_REQUIRED
-            server.context.load_verify_locations(cadata=authority().certificate_pem.decode())
+    server.context = context
     if not path:
         server.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -606,7 +605,7 @@ def test_a_certificate_without_a_proof_of_its_key_is_not_believed(said: Said) ->
 
 @pytest.mark.parametrize("option", ["--ca=ca.crt", "--no-verify"])
 def test_a_certificate_that_cannot_be_read_ends_with_2(option: str, said: Said) -> None:
-    pair = make_certificate(None, ["aQQQQ"])
+    pair = make_certificate(None, ["aQQQQ"], common_name="x")
     odd = replace(pair.certificate, der=pair.certificate.der.replace(b"aQQQQ", b"a" + b"\xff" * 4))
     with serving(KeyPair(odd, odd.pem, pair.key_pem)) as server:
         code, out, err = said(option, f"127.0.0.1:{server.port}")
