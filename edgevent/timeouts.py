@@ -32,7 +32,8 @@ DATE: Final = 2
 
 _DATE_STEP: Final = 0.5  # a date is looked at so often: see above
 _MAX_STALE: Final = 64  # so many cancelled dates may stand among a few others
-_INFINITY: Final = float("inf")
+INFINITY: Final = float("inf")
+"""No delay and no date is as long."""
 
 
 class Timekeeper(Protocol):
@@ -94,7 +95,7 @@ class Timed:
 
     @timeout_date.setter
     def timeout_date(self, date: float | None) -> None:
-        if date is not None and not abs(date) < _INFINITY:
+        if date is not None and not abs(date) < INFINITY:
             raise UsageError(f"{self.name}: seconds since 1970 were expected: {date!r}")
         self._check_thread()
         self._set_date(date)
@@ -113,7 +114,7 @@ class Timed:
             self._alarm = clock.call_later(delay, self._delay_over)
 
     def _check_delay(self, delay: float) -> None:
-        if not 0.0 < delay < _INFINITY:
+        if not 0.0 < delay < INFINITY:
             raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
 
     def _check_thread(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from . import limits
 from .connection import Connection
 from .errors import UsageError
+from .timeouts import INFINITY
 
 
 class Timer(Connection):
@@ -50,7 +51,8 @@ class Timer(Connection):
         self._once = once
         self._interval: float | None = None
         if delay is not None:
-            self._check_delay(delay)
+            if not 0.0 < delay < INFINITY:  # else it needs no check
+                self._check_delay(delay)
             self._delay = delay  # what the setter does besides needs a communicator
         if date is not None:
             if delay is not None and once:

@@ -208,7 +208,7 @@ class TlsSession:
 
     @property
     def peer_chain(self) -> tuple[Certificate, ...]:
-        """The certificates that a server has sent, its own first; empty in a resumed session.
+        """The certificates that a server has sent, its own first; a resumed session may have none.
 
         Raises:
             CertificateFileError: One of them cannot be read, although OpenSSL has taken it.

@@ -71,7 +71,8 @@ def options_of(name: str, folder: Path) -> set[str]:
 
 def man_page(name: str) -> str:
     """The text of a manual page, with its hyphens as the user types them."""
-    return (SCRIPTS / "man" / f"{name}.1").read_text(encoding="utf-8").replace("\\-", "-")
+    text = (SCRIPTS / "man" / f"{name}.1").read_text(encoding="utf-8")
+    return re.sub(r"\\f[BIPR]", "", text).replace("\\-", "-")
 
 
 def check_man_page(name: str, folder: Path) -> None:
@@ -89,3 +90,10 @@ def examples_of(name: str) -> list[str]:
     """The command lines of the page's examples."""
     examples = man_page(name).partition(".SH EXAMPLES")[2]
     return re.findall(rf"^{name} .*$", examples, re.MULTILINE)
+
+
+def readme_lines(mark: str) -> list[str]:
+    """The command lines of the README's block with this mark, without the folder of the tools."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.partition(f"<!-- run: {mark} -->\n```sh\n")[2].partition("```")[0]
+    return [line.removeprefix(".venv/bin/") for line in block.splitlines()]

@@ -181,16 +181,9 @@ def _connect(
         text = f"{error}; it may demand a client's certificate: --certificate and --key"
         raise HandshakeError(text, error.errno) from error
     try:
-        return _read_chain(transport)
+        return transport.session.peer_chain
     finally:
         _end(transport, clock)
-
-
-def _read_chain(transport: TlsTransport) -> tuple[Certificate, ...]:
-    chain = transport.session.peer_chain
-    if not chain:
-        raise HandshakeError("the server has sent no certificate")
-    return chain
 
 
 def _end(transport: TlsTransport, clock: Clock) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import io
+import ipaddress
 import logging
 import os
 import re
@@ -37,6 +39,7 @@ _SCHEME: Final = re.compile(
     rf"(?:{'|'.join(map(re.escape, (*SCHEMES, 'cd', 'cds', 'cdu')))}):|[a-z][a-z0-9+.-]*:[/@]",
     re.IGNORECASE,
 )
+_SILENT: Final = logging.NullHandler()
 
 Check = Callable[[], Outcome]
 
@@ -146,6 +149,8 @@ def _tls_options(options: argparse.Namespace) -> TlsOptions:
 
 def _address(target: str, starttls: str | None) -> Address:
     port = PORTS[starttls] if starttls else _HTTPS
+    with contextlib.suppress(ValueError):
+        target = f"[{ipaddress.IPv6Address(target)}]"  # alone it needs no brackets
     address = Address.parse(target, default_scheme="tls", default_port=port)
     if address.scheme not in _TLS_SCHEMES:
         expected = ", ".join(_TLS_SCHEMES)
@@ -253,6 +258,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeventError as error:
         print(f"{_NAME}: {printable(str(error))}", file=sys.stderr)
         return 2
-
-
-_SILENT: Final = logging.NullHandler()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -277,8 +278,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EdgeventError, NoAnswerError) as error:
         print(f"{_NAME}: {error}".replace("\n", " "), file=sys.stderr)
         return 2 if isinstance(error, _BAD_USAGE) else 1
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read the answers is gone, and what is buffered with it
+    except OSError as error:
+        # Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"{_NAME}: standard output: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -71,7 +71,7 @@ def _read_target(options: argparse.Namespace, parser: OptionParser) -> str:
         raise UsageError(f"argument {words[1]!r}: expected one name, and {words[0]!r} is before")
     if not words and given is None:
         raise UsageError("expected the name of a service or the id of a process; --help tells more")
-    target = (words[0] if words else str(given)).strip()
+    target = words[0] if words else str(given)
     if target.startswith("-"):
         raise UsageError(f"{target!r}: expected a name, or the id of a process")
     return target
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse(argv)
     try:
         target = _read_target(options, parser)
-        if not target:
+        if not target.strip():
             return 0
         held = _hold(target, options)
         # What waits for its parent to take note of its end, a zombie, has ended.

@@ -254,7 +254,7 @@ def _is_called(pid: int, name: str) -> bool:
     if not words[0]:
         return False  # a thread of the kernel
     names = {os.path.basename(words[0]), os.path.basename(_script(words))}
-    # The kernel keeps 15 bytes of a name (man 5 proc_pid_comm): of a longer one they may be anybody's.
+    # Of a longer name the kernel keeps 15 bytes (man 5 proc_pid_comm), which may be anybody's.
     return wanted in names or _read(pid, "comm").rstrip(b"\n") == wanted
 
 

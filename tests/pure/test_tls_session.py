@@ -14,6 +14,7 @@ from tls_ground import (
     Talk,
     client_options,
     client_pair,
+    middle,
     only_12,
     server_options,
     server_pair,
@@ -53,8 +54,16 @@ def test_both_sides_know_what_was_agreed(version: str) -> None:
     assert Talk().server.peer_certificate is None
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_knows_the_chain_that_has_come(version: str) -> None:
+    pair = server_pair(authority=middle())
+    talk = dial(client_options(), server_options(pair), version)
+    assert talk.client.peer_chain == (pair.certificate, middle().certificate)
+
+
 def test_nothing_is_known_before_the_handshake() -> None:
     session = TlsSession(client_options(), "tls://server", server_side=False)
+    assert session.peer_chain == ()
     assert session.cipher == ""
     assert session.peer_certificate is None
     assert not session.awaits_tickets

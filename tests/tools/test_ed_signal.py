@@ -20,6 +20,7 @@ from tool_ground import (
     check_man_page,
     cpu_seconds,
     examples_of,
+    readme_lines,
     run,
     variables_of,
     words_of,
@@ -651,6 +652,7 @@ def test_the_commands_of_the_manual_page_run_as_they_stand(
     if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make a network namespace")
     lines = examples_of("ed-signal")
+    assert lines == readme_lines("signal")
     program = [sys.executable, "-c", MACHINE, str(ROOT), *lines]
     done = subprocess.run(
         [unshare, "-n", "sh", "-c", f"ip link set lo up && exec {shlex.join(program)}"],
