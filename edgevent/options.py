@@ -262,10 +262,14 @@ class OptionParser:
             known = [flag for action in self._parser._actions for flag in action.option_strings]
             word = (options or unknown)[0].partition("=")[0]
             self._fail(f"argument {word!r} is unknown{_nearest(word, known)}")
-        for word in unknown:
-            if word != "--":
-                values = getattr(namespace, many[0].dest, None) or []
-                setattr(namespace, many[0].dest, [*values, self._parser._get_value(many[0], word)])
+        try:
+            for word in unknown:
+                if word != "--":
+                    values = getattr(namespace, many[0].dest, None) or []
+                    value = self._parser._get_value(many[0], word)
+                    setattr(namespace, many[0].dest, [*values, value])
+        except argparse.ArgumentError as error:
+            self._fail(str(error))
 
     def _keys(self) -> dict[str, argparse.Action]:
         """Give the options that files may set, by each long name, with ``-`` between words."""

@@ -36,7 +36,7 @@ def test_it_prints_the_conversation_and_leaves_nothing_behind(tmp_path: Path) ->
 
 
 def waiting(folder: Path) -> str:
-    """Writes a hello service that answers once the file ``go`` is there; its own folder is another one."""
+    """Writes a hello service that answers once the file ``go`` is in this folder, not its own."""
     go = f"while not os.path.exists('{folder}/go'): gevent.sleep(0.01)"
     loop = f"import gevent, os\n    {go}\n    return"
     return broken(folder, "return", loop)

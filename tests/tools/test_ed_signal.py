@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
+import signal as signals
 import socket
 import subprocess
 import sys
@@ -359,6 +361,47 @@ def test_an_answer_nobody_reads_is_no_traceback(tmp_path: Path, service: dict[st
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_full_disk_is_told(tmp_path: Path, service: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            words_of("ed-signal", "--host", service["tcp"], "--reply", "HELP"),
+            env=variables_of(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "ed-signal: standard output: No space left on device\n"
+
+
+def test_a_terminal_gets_no_escape_sequence_of_a_peer(
+    tmp_path: Path, receiver: socket.socket
+) -> None:
+    ours, theirs = pty.openpty()
+    tool = subprocess.Popen(
+        words_of("ed-signal", f"--host=127.0.0.1:{port_of(receiver)}", "--reply", "ASK"),
+        env=variables_of(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+    )
+    receiver.sendto("SUM a=\x1b[2J\xe9".encode(), receiver.recvfrom(2000)[1])
+    assert os.read(ours, 2000).decode().rstrip("\r\n") == "SUM a=\\x1b[2J\xe9"
+    assert tool.wait(PATIENCE) == 0
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_an_interrupt_is_no_traceback(tmp_path: Path, receiver: socket.socket) -> None:
+    host = f"--host=127.0.0.1:{port_of(receiver)}"
+    with begin("ed-signal", host, "--reply", "ASK", folder=tmp_path) as tool:
+        receiver.recv(2000)
+        tool.send_signal(signals.SIGINT)
+        assert tool.communicate() == ("", "")
+    assert tool.returncode == 130
 
 
 # --- nobody is there ------------------------------------------------------------------------------

@@ -242,6 +242,127 @@ def test_wrong_defaults_are_mistakes_of_the_program(tmp_path: Path) -> None:
         parser.add_duration("--pause", default=-1)
 
 
+def test_a_duration_has_a_maximum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = OptionParser("hello", "Greets.", config_folder=tmp_path)
+    parser.add_duration("--pause", "-p", default="1s", minimum=0.1, maximum=3600)
+    assert parser.parse(["-p", "1h"]).pause == 3600.0
+    with pytest.raises(SystemExit):
+        parser.parse(["--pause", "61m"])
+    assert "duration '61m': expected 100ms to 1h" in capsys.readouterr().err
+
+
+def with_words(folder: Path, **settings: object) -> OptionParser:
+    parser = OptionParser("hello", "Greets.", config_folder=folder / "ours", **settings)  # type: ignore[arg-type]
+    parser.add("words", nargs="*", type=int)
+    parser.add("--level", "-l", default="low")
+    parser.add("--name", action="append")
+    return parser
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["1 2 --level=x", "--level x 1 2", "1 --level x 2", "1 -lx -- 2", "1 --level x -- 2"],
+)
+def test_words_stand_on_both_sides_of_options(tmp_path: Path, words: str) -> None:
+    options = with_words(tmp_path).parse(words.split())
+    assert (options.words, options.level) == ([1, 2], "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("1 --levle 2", "argument '--levle' is unknown; did you mean '--level'?"),
+        ("1 --level x y", "value 'y': expected int"),
+    ],
+)
+def test_a_wrong_word_behind_an_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, sentence: str
+) -> None:
+    with pytest.raises(SystemExit):
+        with_words(tmp_path).parse(words.split())
+    assert sentence in capsys.readouterr().err
+
+
+def test_other_folders_are_read_before(tmp_path: Path) -> None:
+    for name, text in (("theirs", "level=theirs\nname=theirs\n"), ("ours", "level=ours\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hello.conf").write_text(text)
+    parser = with_words(tmp_path, other_folders=[tmp_path / "theirs"])
+    options = parser.parse([])
+    assert (options.level, options.name) == ("ours", ["theirs"])
+    assert parser.source("level") == str(tmp_path / "ours" / "hello.conf")
+    assert parser.source("name") == str(tmp_path / "theirs" / "hello.conf")
+
+
+def test_a_piece_of_command_line_stands_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELLO", "--level 'of the piece' --name a 1")
+    monkeypatch.setenv("EDGEVENT_HELLO_LEVEL", "variable")
+    parser = with_words(tmp_path, variable="HELLO")
+    options = parser.parse(["2", "--name", "b"])
+    assert (options.words, options.level, options.name) == ([1, 2], "of the piece", ["a", "b"])
+    assert parser.parse(["--level=x"]).level == "x"
+    monkeypatch.delenv("HELLO")
+    assert parser.parse([]).level == "variable"
+
+
+@pytest.mark.parametrize(
+    ("piece", "sentence"),
+    [
+        ("'", "environment variable HELLO: No closing quotation"),
+        ("--nmae", "environment variable HELLO: argument '--nmae' is unknown; did you mean"),
+        ("x", "environment variable HELLO: argument words: value 'x': expected int"),
+        ("--level x y", "environment variable HELLO: argument words: value 'y': expected int"),
+    ],
+)
+def test_an_error_names_the_variable_of_the_piece(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    piece: str,
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("HELLO", piece)
+    with pytest.raises(SystemExit) as raised:
+        with_words(tmp_path, variable="HELLO").parse([])
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        (["--level=x"], "command line"),
+        (["--level", "x"], "command line"),
+        (["-lx"], "command line"),
+        ([], "default"),
+        (["--name", "x"], "default"),
+    ],
+)
+def test_the_source_of_a_value(tmp_path: Path, words: list[str], source: str) -> None:
+    parser = with_words(tmp_path)
+    parser.parse(words)
+    assert parser.source("level") == source
+
+
+def test_the_source_of_a_value_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEVENT_HELLO_LEVEL", "x")
+    parser = with_words(tmp_path)
+    parser.parse([])
+    assert parser.source("level") == "environment variable EDGEVENT_HELLO_LEVEL"
+
+
+def test_the_help_ends_with_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        with_words(tmp_path, examples=["hello 1", "hello --level x"]).parse(["--help"])
+    assert "Examples: hello 1; hello --level x" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "hello.conf").write_text("broken")
     with pytest.raises(SystemExit) as raised:
