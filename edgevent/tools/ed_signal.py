@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -261,6 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it was sent, and answered where an answer was asked for; 1 when nobody is there, no
         answer came or it was a refusal; 2 after bad usage.
     """
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # The hub of gevent would tell of a KeyboardInterrupt in its own words.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = _parser()
     options = parser.parse(argv)
     try:
@@ -284,5 +288,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):
             print(f"{_NAME}: standard output: {error.strerror}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from ..durations import format_duration
@@ -159,13 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = _read_target(options, parser)
         if not target.strip():
             return 0
-        held = _hold(target, options)
-        # What waits for its parent to take note of its end, a zombie, has ended.
-        if held is None or held.wait(0.0):
-            print(f"{_NAME}: {target} does not run", file=sys.stderr)
-            return 0
-        with held:
-            return 0 if _stop(held, options) else 1
+        with _hold(target, options) or nullcontext() as held:
+            # What waits for its parent to take note of its end, a zombie, has ended.
+            if held is not None and not held.wait(0.0):
+                return 0 if _stop(held, options) else 1
+        print(f"{_NAME}: {target} does not run", file=sys.stderr)
+        return 0
     except (StopError, UsageError, OptionError) as error:
         print(f"{_NAME}: {error}".replace("\n", " "), file=sys.stderr)
         return 1 if isinstance(error, StopError) else 2

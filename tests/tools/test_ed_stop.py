@@ -26,6 +26,9 @@ from tool_ground import (
     variables_of,
     words_of,
 )
+from tool_ground import (
+    begin as begin_tool,
+)
 
 from edgevent.tools.ed_stop import main
 from edgevent.tools.processes import Held, hold
@@ -314,6 +317,7 @@ def script(tmp_path: Path, name: str, first: str = "", body: str = STUBBORN) -> 
     "words",
     [
         [sys.executable, "{}"],
+        [sys.executable, "-Werror", "-W", "error", "--", "{}"],
         [sys.executable, "-X", "dev", "-u", "./{}"],
         ["{}"],  # the kernel gives Python its name
     ],
@@ -407,7 +411,7 @@ def test_a_terminal_is_shown_how_long_it_waits(tmp_path: Path, stubborn: Begin) 
     process = stubborn("SIGINT")
     ours, theirs = pty.openpty()
     tool = subprocess.Popen(
-        words_of("ed-stop", str(process.pid), "--timeout=1200ms"),
+        words_of("ed-stop", str(process.pid), "--timeout=2s"),
         cwd=tmp_path,
         env=variables_of(tmp_path),
         stdin=subprocess.DEVNULL,
@@ -428,9 +432,29 @@ def test_a_terminal_is_shown_how_long_it_waits(tmp_path: Path, stubborn: Begin) 
     limit.join()
     who = rf"process {process.pid}"
     lines = re.split(r"[\r\n]+", shown.decode().replace("\x1b[K", ""))
-    assert lines[1] == f"waiting for {who}: 1 s"
-    assert f"ed-stop: {who} runs on 1.2s after SIGINT; now SIGTERM" in lines
+    assert re.fullmatch(rf"waiting for {who}: \d s", lines[1])
+    assert f"ed-stop: {who} runs on 2s after SIGINT; now SIGTERM" in lines
     assert re.fullmatch(rf"{who} has stopped after \d+\.\d s", lines[-2])
+
+
+TELLING = """\
+import signal
+signal.signal(signal.SIGINT, lambda *_: print("told", flush=True))
+print("runs", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_an_interrupt_ends_the_wait_and_nothing_else(tmp_path: Path, begin: Begin) -> None:
+    process = begin(sys.executable, "-c", TELLING)
+    with begin_tool("ed-stop", str(process.pid), "--timeout=1h", folder=tmp_path) as tool:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "told\n"
+        tool.send_signal(signal.SIGINT)
+        assert tool.communicate() == ("", "")
+    assert tool.returncode == 130
+    assert process.poll() is None
 
 
 # --- the rest -------------------------------------------------------------------------------------
