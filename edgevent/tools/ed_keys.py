@@ -192,15 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when all was done, 1 when something could not be done, 2 after bad usage.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    # argparse takes no words on both sides of an option: the first one is set aside.
-    first = arguments[:1] if arguments and not arguments[0].startswith("-") else []
-    options = _parser().parse(arguments[len(first) :])
-    words = [*first, *options.words]
+    options = _parser().parse(argv)
     try:
-        if not words:
+        if not options.words:
             raise UsageError(f"expected one of {', '.join(_COMMANDS)}; --help tells more")
-        command, *names = words
+        command, *names = options.words
         if command not in _COMMANDS:
             near = difflib.get_close_matches(command, _COMMANDS, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
