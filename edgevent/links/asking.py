@@ -12,10 +12,12 @@ from ..errors import (
     NetworkError,
     QueueFullError,
     RequestTimeout,
+    UsageError,
 )
 from ..message import Message, parse_text
 from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
+from ..transport.fd import FdTransport
 from ..transport.rights import Fds, fd_numbers
 from .carrying import CarryingStream
 from .fds import with_count
@@ -160,6 +162,12 @@ class AskingStream(CarryingStream):
         )
 
     def _open_table(self) -> RequestTable:
+        transport = self._transport
+        if isinstance(transport, FdTransport) and transport.is_write_only:
+            raise UsageError(
+                f"{self.name}: no answer can come, {transport.peer} is only written to; send()"
+                " needs none"
+            )
         self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
         self._filters = True
         return self._requests

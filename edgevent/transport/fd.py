@@ -112,6 +112,11 @@ class FdTransport:
         return self._input if self._input >= 0 else self._output
 
     @property
+    def is_write_only(self) -> bool:
+        """Whether nothing can ever come from the other side."""
+        return self._input < 0 <= self._output
+
+    @property
     def peer(self) -> str:
         """The other side."""
         return self._peer

@@ -270,6 +270,15 @@ def test_a_one_way_fifo_has_no_answers_and_says_so_quietly(
     assert "refused ECHO" in worse[0]
 
 
+def test_a_request_over_a_one_way_fifo_is_an_error_at_once(ground: Ground) -> None:
+    ground.serve(echo(), "fifo:in")
+    with Client("fifo:in") as client:
+        for _ in range(2):
+            with pytest.raises(UsageError, match=r"no answer can come, fifo:in is only written"):
+                client.request(Message("ECHO", {"text": "a"}))
+        client.send(Message("ECHO", {"text": "b"}))  # it can still send
+
+
 def test_a_send_to_a_one_way_session_is_an_error_that_names_the_reason(ground: Ground) -> None:
     raised: list[Exception] = []
     lines: list[bytes] = []
