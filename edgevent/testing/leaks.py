@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Hashable, Iterator
 from time import monotonic
 from typing import Final
+from weakref import WeakSet
 
 import gevent
 from gevent.hub import Hub
@@ -21,6 +22,9 @@ from greenlet import getcurrent, greenlet
 from ..runtime import signals
 from ..runtime.turns import Worker
 from .clock import settle
+
+_MOST_OBJECTS: Final = 20_000  # so many are looked at for each test, at most
+_set_aside: WeakSet[greenlet] = WeakSet()  # greenlets among the objects that are not looked at
 
 PATIENCE: Final = 3.0
 """For so many seconds what is about to end may take to be gone: a thread, a child process."""
@@ -67,10 +71,17 @@ def look_only_at_what_is_new() -> None:
     """Takes all objects that there are now out of later looks, which makes those 100 times faster.
 
     They are out of the garbage collector's looks as well (``gc.freeze``): for processes that end
-    after their tests.
+    after their tests. Greenlets are looked at all the same.
     """
     gc.collect()
+    _set_aside.update(found for found in gc.get_objects() if isinstance(found, greenlet))
     gc.freeze()
+
+
+def look_only_at_what_is_new_again() -> None:
+    """Does it once more when much has come since: a long run gathers what its reports hold."""
+    if len(gc.get_objects()) > _MOST_OBJECTS:
+        look_only_at_what_is_new()
 
 
 def warm_up() -> None:
@@ -86,7 +97,7 @@ def warm_up() -> None:
 
 def _greenlets() -> Iterator[greenlet]:
     current = getcurrent()
-    for found in gc.get_objects():
+    for found in (*_set_aside, *gc.get_objects()):
         # True: started, and not ended. The main one of a thread has no parent.
         if isinstance(found, greenlet) and found and found.parent is not None:
             if found is current or isinstance(found, Hub):

@@ -18,7 +18,12 @@ pytest.register_assert_rewrite("edgevent.testing.contract")
 
 from ..communicator import Communicator  # noqa: E402
 from .clock import ManualClock  # noqa: E402
-from .leaks import Snapshot, look_only_at_what_is_new, warm_up  # noqa: E402
+from .leaks import (  # noqa: E402
+    Snapshot,
+    look_only_at_what_is_new,
+    look_only_at_what_is_new_again,
+    warm_up,
+)
 from .proxy import FaultProxy  # noqa: E402
 
 
@@ -42,7 +47,9 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = Snapshot()
     yield
-    if found := before.leaks():
+    found = before.leaks()
+    look_only_at_what_is_new_again()
+    if found:
         pytest.fail("left behind:\n" + "\n".join(found), pytrace=False)
 
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
+
+from edgevent.testing.clock import settle
+from edgevent.testing.leaks import Snapshot, look_only_at_what_is_new
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -146,3 +150,13 @@ def test_nothing_else_fails(report: str) -> None:
     }
     assert failed == set(EXPECTED)
     assert "14 passed" in report
+
+
+def test_a_greenlet_is_found_though_its_object_was_set_aside() -> None:
+    before = Snapshot()
+    waiting = gevent.spawn(gevent.sleep, 60.0)
+    settle()
+    look_only_at_what_is_new()
+    assert [text for text in before._find() if "greenlet" in text]
+    waiting.kill()
+    assert before.leaks() == []
