@@ -236,16 +236,16 @@ class Communicator(Debugging, Closing):
         self, seconds: float, function: Callable[[], Any], *, keep_running: bool = True
     ) -> Timer:
         """Calls a function in a turn every so many seconds, until the timer is closed."""
-        timer = Timer(seconds, lambda timer: function(), keep_running=keep_running)
+        timer = Timer(seconds, keep_running=keep_running)
+        timer.function = function
         return self.add_connection(timer)
 
     def after(
         self, seconds: float, function: Callable[[], Any], *, keep_running: bool = True
     ) -> Timer:
         """Calls a function in a turn once, after so many seconds, unless the timer is closed."""
-        timer = Timer(
-            seconds or _AT_ONCE, lambda timer: function(), once=True, keep_running=keep_running
-        )
+        timer = Timer(seconds or _AT_ONCE, once=True, keep_running=keep_running)
+        timer.function = function
         return self.add_connection(timer)
 
     # --- running ----------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Timer(Connection):
         UsageError: The delay or the date is none, or a timer that is called once has both.
     """
 
-    __slots__ = ("_callback", "_interval", "_mark", "_once")
+    __slots__ = ("_callback", "_interval", "_mark", "_once", "function")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Timer(Connection):
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self._callback = callback
+        self.function: Callable[[], Any] | None = None  # in place of the callback
         self._once = once
         self._interval: float | None = None
         if delay is not None:
@@ -85,7 +86,9 @@ class Timer(Connection):
 
     def process_timeout(self) -> None:
         """Calls the callback."""
-        if self._callback is not None:
+        if self.function is not None:
+            self.function()
+        elif self._callback is not None:
             self._callback(self)
 
     def run_turn(self) -> None:
