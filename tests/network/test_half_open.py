@@ -18,6 +18,7 @@ limits.KEEPALIVE_IDLE, limits.KEEPALIVE_INTERVAL, limits.KEEPALIVE_PROBES = IDLE
 limits.TCP_USER_TIMEOUT = USER
 PEER = '''
 import socket, sys
+print("in a network of its own", flush=True)
 sys.stdin.readline()
 with socket.create_connection(("10.9.0.1", int(sys.argv[1]))) as sock:
     sock.sendall(b"HELLO\\\\n")
@@ -50,13 +51,8 @@ with Communicator() as communicator:
             subprocess.run(words, check=True)
         def inside(*words):
             run("nsenter", "-t", str(peer.pid), "-n", *words)
-        while subprocess.run(
-            ["nsenter", "-t", str(peer.pid), "-n", "ip", "link", "show", "far"],
-            capture_output=True,
-        ).returncode:
-            subprocess.run(
-                ["ip", "link", "set", "far", "netns", str(peer.pid)], capture_output=True
-            )
+        assert "own" in peer.stdout.readline()
+        run("ip", "link", "set", "far", "netns", str(peer.pid))
         inside("ip", "address", "add", "10.9.0.2/24", "dev", "far")
         inside("ip", "link", "set", "far", "up")
         peer.stdin.write("go\\n")
