@@ -65,3 +65,8 @@ def ask(sock: socket.socket, line: bytes) -> bytes:
     """Sends a datagram, and waits for one."""
     sock.send(line)
     return bytes(sock.recv(70_000))
+
+
+def udp(sock: Any) -> str:
+    """The address of a UDP socket of the test's own."""
+    return f"udp://127.0.0.1:{sock.getsockname()[1]}"

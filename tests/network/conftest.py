@@ -13,6 +13,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 from network_ground import PATIENCE, Ground, MovedClock, Resolver, run_program
 from scripted_peer import ScriptedPeer, scripted_peer
 
@@ -111,3 +112,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
         return [line for record in caplog.records if text in (line := record.getMessage())]
 
     return find
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A UDP socket that answers what the test says."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(PATIENCE)
+        yield sock

@@ -8,8 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from datagram_ground import KINDS, address_of, serve
-from gevent import socket
+from datagram_ground import KINDS, address_of, serve, udp
 from network_ground import PATIENCE, Ground, MovedClock, echo, until
 
 from edgevent import (
@@ -36,19 +35,6 @@ QUESTION = Message("ECHO", {"text": "x"})
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An address of each kind of socket."""
     return address_of(request.param, tmp_path)
-
-
-@pytest.fixture
-def silent() -> Any:
-    """A UDP socket that answers what the test says."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        yield sock
-
-
-def udp(sock: Any) -> str:
-    return f"udp://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def test_a_client_asks_over_datagrams(ground: Ground, address: str) -> None:

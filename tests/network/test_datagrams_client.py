@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
-from datagram_ground import KINDS, address_of, serve
+from datagram_ground import KINDS, address_of, serve, udp
 from gevent import socket, subprocess
 from gevent.event import Event
 from network_ground import PATIENCE, Ground, MovedClock, echo, until
@@ -46,19 +46,6 @@ QUESTION = Message("ECHO", {"text": "x"})
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An address of each kind of socket."""
     return address_of(request.param, tmp_path)
-
-
-@pytest.fixture
-def silent() -> Any:
-    """A UDP socket that answers what the test says."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-        yield sock
-
-
-def udp(sock: Any) -> str:
-    return f"udp://127.0.0.1:{sock.getsockname()[1]}"
 
 
 # --- requests -------------------------------------------------------------------------------------
