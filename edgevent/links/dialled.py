@@ -344,9 +344,9 @@ class DialledConnection(MessageConnection):
 
 def _check_address(address: Address) -> Address:
     """Refuses what no attempt could ever reach, before the first one."""
-    if address.is_unix:
-        unix_sockaddr(address)
-    elif address.scheme not in (*STREAM_SCHEMES, "fifo"):
+    if address.scheme not in (*STREAM_SCHEMES, "fifo"):
         expected = ", ".join((*STREAM_SCHEMES, "fifo"))
         raise AddressError(f"{str(address)!r}: an address of scheme {expected} was expected")
+    if address.is_unix:
+        unix_sockaddr(address)
     return address

@@ -12,6 +12,7 @@ from datagram_ground import KINDS, address_of, serve, udp
 from network_ground import PATIENCE, Ground, MovedClock, echo, until
 
 from edgevent import (
+    AddressError,
     Client,
     ConnectError,
     ConnectionLostError,
@@ -19,6 +20,7 @@ from edgevent import (
     DatagramServer,
     Message,
     MessageError,
+    PermanentConnection,
     RequestTimeout,
     SigningKeys,
     UnknownCommandError,
@@ -215,3 +217,10 @@ def test_multicast_is_asked_too(ground: Ground) -> None:
     with Client("udp://239.255.41.41:9") as client:
         assert client.address == "udp://239.255.41.41:9"
         assert not client.may_control
+
+
+@pytest.mark.parametrize("text", ["udp://127.0.0.1:1", "unixgram:/x"])
+@pytest.mark.parametrize("pauses", [None, "1"])
+def test_there_is_no_permanent_link_of_datagrams(text: str, pauses: str | None) -> None:
+    with pytest.raises(AddressError, match=f"'{text}': an address of scheme tcp, .* was expected"):
+        PermanentConnection(text, pauses=pauses)
