@@ -20,7 +20,7 @@ from gevent.hub import Hub
 from greenlet import getcurrent, greenlet
 
 from ..runtime import signals
-from ..runtime.turns import Worker
+from ..runtime.turns import Turns, Worker
 from .clock import settle
 
 _MOST_OBJECTS: Final = 20_000  # so many are looked at for each test, at most
@@ -73,6 +73,7 @@ def look_only_at_what_is_new() -> None:
     They are out of the garbage collector's looks as well (``gc.freeze``): for processes that end
     after their tests. Greenlets are looked at all the same.
     """
+    Turns.current().idle.clear()  # new workers are made, which every look at objects finds
     gc.collect()
     _set_aside.update(found for found in gc.get_objects() if isinstance(found, greenlet))
     gc.freeze()
