@@ -41,8 +41,8 @@ _D = TypeVar("_D")
 _MISSING: Final[Any] = object()
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
 _FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-_TRUE: Final = frozenset({"true", "on", "yes", "1"})
-_FALSE: Final = frozenset({"false", "off", "no", "0"})
+_TRUTH: Final = dict.fromkeys(("true", "on", "yes", "1"), True)
+_TRUTH.update(dict.fromkeys(("false", "off", "no", "0"), False))
 _new = object.__new__
 
 
@@ -133,6 +133,11 @@ class Message:
     # --- reading ----------------------------------------------------------------------------------
 
     @property
+    def head(self) -> str:
+        """The text form without the parameters."""
+        return self._header[5]
+
+    @property
     def command(self) -> str:
         """The command."""
         return self._header[4]
@@ -212,11 +217,8 @@ class Message:
         text = self.get(name)
         if text is None:
             return self._default(name, default)
-        lower = text.lower()
-        if lower in _TRUE:
-            return True
-        if lower in _FALSE:
-            return False
+        if (truth := _TRUTH.get(text.lower())) is not None:
+            return truth
         raise self._error(name, "is no truth value: true, on, yes, 1, false, off, no or 0")
 
     def address(
@@ -260,8 +262,7 @@ class Message:
 
     def reply(self, command: str, parameters: Mapping[str, Any] | None = None) -> Message:
         """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
-        header = self._header
-        key = ("", "", header[0], header[1], command)
+        key = ("", "", *self._header[:2], command)
         header = built_headers.get(key) or build_header(key)
         texts, plain = to_texts(parameters, command) if parameters else ({}, True)
         serial = self.get("serial")
@@ -302,8 +303,7 @@ class Message:
     def without_parameters(self, *names: str) -> Message:
         """Makes the same message without some parameters."""
         kept = {name: text for name, text in self._all().items() if name not in names}
-        layout = check_layout(kept, len(kept), self._header[4])
-        return _make(self._header, layout, kept)
+        return _make(self._header, check_layout(kept, len(kept), self._header[4]), kept)
 
     def with_sender(self, server: str, service: str) -> Message:
         """Makes the same message, sent from ``server`` and ``service``."""

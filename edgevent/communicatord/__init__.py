@@ -1,0 +1,1 @@
+"""The daemon that services register with, and what they use to reach it."""

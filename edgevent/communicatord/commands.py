@@ -1,0 +1,169 @@
+"""What services say to the daemon itself: who they are, what they know, who else is there."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..answers import Peer, refuse
+from ..dispatcher import Dispatcher
+from ..message import Message
+from .router import OWN_SERVICE, NameTakenError, Router
+from .station import MAX_COMMANDS, Station
+
+logger = logging.getLogger("edgevent.communicatord")
+
+VERSION: Final = 1
+"""The version of the protocol that REGISTER and CONNECT name."""
+MAX_DEPARTED: Final = 1_000
+"""Of so many services that are gone it is known when they went."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
+_COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
+
+
+class ServiceCommands:
+    """REGISTER, UNREGISTER, COMMANDS, SERVICE_STATUS and LIST_SERVICES.
+
+    Args:
+        router: Knows who is registered.
+        my_address: The address that other daemons reach this one by, which READY tells.
+        now: The time of day in seconds of the epoch.
+    """
+
+    def __init__(
+        self, router: Router, my_address: str, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.router = router
+        self.my_address = my_address
+        self._now = now
+        self._departed: dict[str, tuple[int, int]] = {}  # of a service: up since, down since
+        router.on_left.append(self._left)
+
+    def add_to(self, dispatcher: Dispatcher) -> None:
+        """Adds the handlers to the table of those who talk to the daemon."""
+        for handler in (
+            self.register,
+            self.unregister,
+            self.commands,
+            self.service_status,
+            self.list_services,
+        ):
+            dispatcher.on(handler.__name__.upper())(handler)
+
+    # --- the handlers -----------------------------------------------------------------------------
+
+    def register(self, message: Message, peer: Peer) -> None:
+        """A peer says which service it is; it is told READY, and gets what was held for it."""
+        station = self._station(message, peer)
+        if station is None:
+            return
+        service = message["service"]
+        if message.integer("version") != VERSION:
+            refuse(message, peer, f"version {message['version']}: this daemon speaks {VERSION}")
+        elif not _NAME.fullmatch(service):
+            why = "is no name of a service: letters, digits and '_' were expected, no digit first"
+            refuse(message, peer, f"{service[:64]!a} {why}")
+        else:
+            try:
+                self.router.register(station, service)
+            except NameTakenError as error:
+                self.router.counts["refused"] += 1
+                refuse(message, peer, str(error))
+                return
+            logger.info("%s: registered as %s", peer.name, service)
+            self._departed.pop(service, None)
+            peer.send(Message("HELP"))
+            peer.send(Message("READY", {"my_address": self.my_address}))
+            self.tell_status(station, "up")
+            self.router.release(station)
+
+    def unregister(self, message: Message, peer: Any) -> None:
+        """A service says that it goes; its connection is closed."""
+        station = self._station(message, peer)
+        if station is None:
+            return
+        service = message["service"]
+        if station.kind != "local" or service != station.service:
+            refuse(message, peer, f"{service[:64]!a} is not registered by this connection")
+            return
+        self.router.remove(station)
+        peer.mark_done()
+
+    def commands(self, message: Message, peer: Peer) -> None:
+        """A peer says which commands it takes; several lists add up."""
+        station = self._station(message, peer)
+        if station is None:
+            return
+        names = [name.strip() for name in message["list"].split(",")]
+        wrong = [name for name in names if name and not _COMMAND.fullmatch(name)]
+        if wrong:
+            refuse(message, peer, f"{wrong[0][:64]!a} is no command")
+        elif len(names) + len(station.commands or ()) > MAX_COMMANDS:
+            refuse(message, peer, f"more than {MAX_COMMANDS} commands")
+        else:
+            station.add_commands(filter(None, names))
+            self.router.changed()
+
+    def service_status(self, message: Message, peer: Peer) -> Message:
+        """Tells whether a service is there."""
+        service = message["service"]
+        station = self.router.stations.get(service)
+        if station is not None:
+            return self._status(service, "up", station.up_since)
+        if service in self._departed:
+            return self._status(service, "down", *self._departed[service])
+        return Message("STATUS", {"cache": "no", "service": service, "status": "unknown"})
+
+    def list_services(self, message: Message, peer: Peer) -> Message:
+        """Names the services of this computer, and those that its neighbors have told of."""
+        remote = set[str]().union(*(one.services for one in self.router.remotes.values()))
+        fields = {"list": ",".join(self.router.services())}
+        if remote:
+            fields["remote"] = ",".join(sorted(remote))
+        return message.reply("SERVICES", fields)
+
+    # --- who is there -----------------------------------------------------------------------------
+
+    def _left(self, station: Station) -> None:
+        service, since = station.service, station.up_since
+        if station.kind != "local":
+            return
+        logger.info("%s is not registered any more", service)
+        if len(self._departed) >= MAX_DEPARTED:
+            del self._departed[next(iter(self._departed))]
+        self._departed[service] = (since, int(self._now()))
+        self._tell(self._status(service, "down", *self._departed[service]))
+
+    def tell_status(self, station: Station, status: str) -> None:
+        """Tells all services that have listed STATUS that one is there."""
+        self._tell(self._status(station.service, status, station.up_since))
+
+    def _status(self, service: str, status: str, up_since: int, down_since: int = 0) -> Message:
+        fields = {
+            "cache": "no",
+            "service": service,
+            "server_name": self.router.server,
+            "status": status,
+        }
+        if up_since:
+            fields["up_since"] = str(up_since)
+        if down_since:
+            fields["down_since"] = str(down_since)
+        return Message("STATUS", fields)
+
+    def _tell(self, message: Message) -> None:
+        line = message.with_sender(self.router.server, OWN_SERVICE).to_line()
+        for station in tuple(self.router.stations.values()):
+            if station.lists(message.command):
+                station.deliver(line)
+
+    def _station(self, message: Message, peer: Any) -> Station | None:
+        """The peer as the router knows it; over a datagram there is none."""
+        station: Station | None = getattr(peer, "station", None)
+        if station is None:
+            refuse(message, peer, f"{message.command} needs a stream, and came by a datagram")
+        return station

@@ -1,0 +1,417 @@
+"""The router: takes a message from one peer, and gives it to those that it is for.
+
+It moves no bytes and knows no sockets: what it knows of a peer is a :class:`Station`. So another
+engine can carry the links between computers, and the same tests ask for the same behaviour.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from ..limits import MAX_LINE_BYTES
+from ..message import Message
+from .broadcasting import MAX_HOPS, Broadcasts
+from .held import CacheRules, HeldMessages
+from .station import MAX_ROUTES, Station, Way
+
+logger = logging.getLogger("edgevent.communicatord")
+
+OWN_SERVICE: Final = "communicatord"
+"""The name of the daemon itself, as of the C++ one."""
+_ALL: Final = (".", "?", "*")
+_NOWHERE: Final = Way(None, "", False)
+
+Undelivered = Callable[[Message, Station, str], object]
+"""What is called with a message that reached nobody, its sender, and the reason."""
+Seen = Callable[[Station, "Station | None", bytes], object]
+"""What is called with each message that passes: its sender, who gets it, and its line."""
+
+
+class NameTakenError(ValueError):
+    """Another peer has registered the name."""
+
+
+class Router:
+    """Knows the services of this computer and the daemons of others, and routes between them.
+
+    Args:
+        server: The name of this computer.
+        known: The names of services for which messages are held before they first register.
+        own_address: The address of this daemon, without a port, for other daemons.
+        now: The time of day, in seconds of the epoch.
+        monotonic: A clock that only moves forward, in seconds.
+
+    Attributes:
+        stations: The services of this computer that are registered, by name.
+        remotes: The daemons of other computers, by the name of the computer.
+        known: The names for which messages are held.
+        held: What is held for them.
+        counts: How often what happened: ``broadcast``, ``held``, ``expired``, ``undelivered``,
+            ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``.
+        on_undelivered: Called with each message that reached nobody.
+        on_left: Called with each peer that goes and had a name, while it still has it.
+        on_seen: Called with each message that passes, when it is not ``None``.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        known: Iterable[str] = (),
+        own_address: str = "127.0.0.1",
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.server = server
+        self.own_address = own_address
+        self.stations: dict[str, Station] = {}
+        self.remotes: dict[str, Station] = {}
+        self.known = set(known)
+        self.counts: Counter[str] = Counter()
+        self.held = HeldMessages(monotonic, self._expired)
+        self.broadcasts = Broadcasts(server, now)
+        self.on_undelivered: list[Undelivered] = []
+        self.on_left: list[Callable[[Station], object]] = []
+        self.on_seen: Seen | None = None
+        self._prefix = f"<{server}:"
+        self._generation = 0
+
+    # --- who is there -----------------------------------------------------------------------------
+
+    def register(self, station: Station, service: str) -> None:
+        """Gives a peer the name of a service. What was held for it waits for :meth:`release`.
+
+        Raises:
+            NameTakenError: The name is in use, or the peer has another one.
+        """
+        if service == OWN_SERVICE:
+            raise NameTakenError(f"the name {service} is that of the daemon itself")
+        other = self.stations.get(service)
+        if other is not None:
+            whose = "this connection" if other is station else "another connection"
+            raise NameTakenError(f"the name {service} is registered by {whose} already")
+        if station.kind != "caller":
+            raise NameTakenError(f"this connection is registered as {station.name} already")
+        station.became("local", self.server, service)
+        self.stations[service] = station
+        self.known.add(service)
+        self.changed()
+
+    def release(self, station: Station) -> int:
+        """Gives a service what was held for it; returns how many messages that were."""
+        lines = self.held.take(station.service)
+        for line in lines:
+            self._give(station, line)
+        return len(lines)
+
+    def connect(self, station: Station, server: str) -> None:
+        """Takes note that a peer is the daemon of another computer.
+
+        Raises:
+            NameTakenError: The computer has a link already, or has the name of this one.
+        """
+        if server == self.server or server in self.remotes:
+            raise NameTakenError(f"a computer named {server} is there already")
+        station.became("remote", server)
+        self.remotes[server] = station
+        self.changed()
+
+    def remove(self, station: Station) -> bool:
+        """Forgets a peer; returns whether it had a name."""
+        if station.kind == "local" and self.stations.get(station.service) is station:
+            del self.stations[station.service]
+        elif station.kind == "remote" and self.remotes.get(station.server) is station:
+            del self.remotes[station.server]
+        else:
+            return False
+        for call in self.on_left:
+            call(station)
+        station.kind = "caller"
+        station.routes.clear()
+        self.changed()
+        return True
+
+    def changed(self) -> None:
+        """Forgets the ways that were found: somebody has come or gone, or says more of itself."""
+        self._generation += 1
+
+    def services(self) -> list[str]:
+        """The names of the services of this computer that are registered, sorted."""
+        return sorted(self.stations)
+
+    # --- routing ----------------------------------------------------------------------------------
+
+    def route(self, message: Message, source: Station, text: str = "") -> None:
+        """Gives a message to those that it is for. May wait a moment for one that does not read.
+
+        Args:
+            message: What came.
+            source: From whom.
+            text: The line as it came, which goes on as it is when it is in the text form.
+
+        Raises:
+            MessageError: A parameter that routing needs cannot be read.
+        """
+        if source.kind == "remote" and "broadcast_msgid" in message:
+            why = self.broadcasts.admit(message)
+            if why:
+                self.counts["duplicate"] += 1
+                logger.debug("%s: %s is dropped: %s", source.name, message.command, why)
+                return
+        if source.generation != self._generation:
+            source.generation = self._generation
+            source.routes.clear()
+        head = message.head
+        way = source.routes.get(head)
+        if way is None:
+            way = self._find_way(message, source)
+            if len(source.routes) >= MAX_ROUTES:
+                source.routes.clear()
+            source.routes[head] = way
+        target = way.target
+        if target is None:
+            self._route_rarely(message, source)
+            return
+        if way.answers_only and not target.is_answer(message):
+            self._unknown(message, source, target)
+            return
+        if text.startswith(head) and text[-1] > " " and text[len(head) : len(head) + 1] in " ":
+            line = f"{way.head}{text[len(head) :]}\n".encode("utf-8", "surrogateescape")
+        else:
+            line = self._signed(message, source).to_line()
+        if source.kind == "local":
+            serial = message.get("serial")
+            if serial is not None:
+                source.note_asked(serial)
+        self._forward(message, source, target, line)
+
+    def _forward(self, message: Message, source: Station, target: Station, line: bytes) -> None:
+        if len(line) > MAX_LINE_BYTES + 1:
+            why = f"with its sender's name it has {len(line) - 1} bytes, over the limit"
+            self._refuse(message, source, why)
+        elif target.deliver(line):
+            target.received += 1
+            source.forwarded += 1
+            if self.on_seen is not None:
+                self.on_seen(source, target, line)
+        else:
+            self._undelivered(message, source, f"{target.name} does not read")
+
+    def _give(self, target: Station, line: bytes) -> bool:
+        if target.deliver(line):
+            target.received += 1
+            return True
+        return False
+
+    def _find_way(self, message: Message, source: Station) -> Way:
+        server, service = message.server, message.service
+        if not service or service in _ALL or service == OWN_SERVICE or server == "*":
+            return _NOWHERE
+        here = server in ("", ".", "?", self.server)
+        target = self.stations.get(service) if here else self.remotes.get(server)
+        if target is None and server in ("", "?"):
+            target = self._remote_of(service)
+        if target is None or target is source:
+            return _NOWHERE
+        answers_only = target.kind == "local" and not target.understands(message.command)
+        return Way(target, self._signed(message, source).head, answers_only)
+
+    def _remote_of(self, service: str) -> Station | None:
+        for station in self.remotes.values():
+            if service in station.services:
+                return station
+        for station in self.remotes.values():
+            if service in station.heard_of:
+                return station
+        return None
+
+    def _signed(self, message: Message, source: Station) -> Message:
+        """The message with the name under which its sender is known: nobody can forge one."""
+        if source.kind == "local":
+            return message.with_sender(self.server, source.service)
+        if source.kind == "caller" and self._is_claimed(message):
+            logger.warning(
+                "%s: %.64s said that it came from %s, which has its own connection",
+                source.label,
+                message.command,
+                message.sent_from_service,
+            )
+            self.counts["forged"] += 1
+            return message.with_sender("", "")
+        return message
+
+    def _is_claimed(self, message: Message) -> bool:
+        """Whether a nameless sender uses a name that belongs to another."""
+        server, service = message.sent_from_server, message.sent_from_service
+        if server in ("", self.server):
+            return service == OWN_SERVICE or service in self.stations
+        return server in self.remotes
+
+    def _route_rarely(self, message: Message, source: Station) -> None:
+        server, service = message.server, message.service
+        if service in _ALL:
+            self.broadcast(message, source)
+        elif service in ("", OWN_SERVICE) and server in ("", ".", "*", self.server):
+            self._handle(message, source)
+        elif server == "*":
+            self._to_everywhere(message, source)
+        elif self.stations.get(service) is source and server in ("", ".", "?", self.server):
+            self._undelivered(message, source, f"{service} is its sender")
+        elif server in ("", ".", "?", self.server) and service in self.known:
+            self._hold(message, source)
+        elif server in ("", ".", self.server):
+            self._undelivered(message, source, f"no service {service} is known here")
+        else:
+            self._undelivered(message, source, f"there is no link to server {server}")
+
+    def _handle(self, message: Message, source: Station) -> None:
+        message = self._signed(message, source)
+        if self.on_seen is not None:
+            self.on_seen(source, None, message.to_line())
+        source.handle(message)
+
+    # --- one for many -----------------------------------------------------------------------------
+
+    def broadcast(self, message: Message, source: Station | None = None) -> int:
+        """Gives a message to all services that have listed its command, here or everywhere.
+
+        Its service says where: ``.`` on this computer, ``?`` on those of the private networks as
+        well, ``*`` on all. The sender gets it too, if it has listed it.
+
+        Args:
+            source: From whom; ``None`` when it is the daemon's own.
+
+        Returns:
+            How many services of this computer got it.
+        """
+        service = message.service
+        if service != "." and message.server not in ("", "*"):
+            if source is not None:
+                why = f"a broadcast to {service} goes to no single server, but to '*'"
+                self._refuse(message, source, why)
+            return 0
+        message = self._by(message, source)
+        line = message.to_line()
+        reached = 0
+        for station in tuple(self.stations.values()):
+            if station.lists(message.command) and self._give(station, line):
+                reached += 1
+                if self.on_seen is not None and source is not None:
+                    self.on_seen(source, station, line)
+        self.counts["broadcast"] += 1
+        if service != ".":
+            self._to_remotes(message, source, public=service == "*")
+        return reached
+
+    def _by(self, message: Message, source: Station | None) -> Message:
+        if source is None:
+            return message.with_sender(self.server, OWN_SERVICE)
+        return self._signed(message, source)
+
+    def _to_everywhere(self, message: Message, source: Station) -> None:
+        """One service by name, on every computer that has it; but not back to its sender."""
+        message = self._signed(message, source)
+        target = self.stations.get(message.service)
+        reached = 0
+        if target is not None and target is not source:
+            if not target.understands(message.command) and not target.is_answer(message):
+                self._unknown(message, source, target)
+            else:
+                self._forward(message, source, target, message.to_line())
+            reached += 1
+        reached += self._to_remotes(message, source, public=True)
+        if not reached and source.kind != "remote":
+            why = f"no other service {message.service} is known anywhere"
+            self._undelivered(message, source, why)
+
+    def _to_remotes(self, message: Message, source: Station | None, *, public: bool) -> int:
+        if self.broadcasts.hops(message) >= MAX_HOPS:
+            return 0
+        informed = self.broadcasts.informed(message)
+        chosen = []
+        for station in self.remotes.values():
+            host = station.host
+            # Several daemons may share a loopback address, so that tells nothing of one of them.
+            shared = station.address is None or station.address.is_loopback
+            if station is source or (host in informed and not shared):
+                continue
+            if public or station.is_private:
+                chosen.append(station)
+                if host not in informed:
+                    informed.append(host)
+        if not chosen:
+            return 0
+        if self.own_address not in informed:
+            informed.append(self.own_address)
+        line = self.broadcasts.copy(message, informed, self.own_address).to_line()
+        return sum(self._give(station, line) for station in chosen)
+
+    # --- what reaches nobody ----------------------------------------------------------------------
+
+    def _hold(self, message: Message, source: Station) -> None:
+        rules = CacheRules.of(message)
+        line = self._signed(message, source).to_line()
+        held = rules.hold and self.held.put(message.service, line, rules.ttl)
+        if held:
+            self.counts["held"] += 1
+            self._report(message, source, "cached")
+            if self.on_seen is not None:
+                self.on_seen(source, None, line)
+        else:
+            why = f"{message.service} is not registered now"
+            if rules.hold:
+                why += ", and too much is held for it"
+            self._undelivered(message, source, why)
+
+    def _undelivered(self, message: Message, source: Station, why: str) -> None:
+        self.counts["undelivered"] += 1
+        logger.info("%s: %.64s was not delivered: %s", source.name, message.command, why)
+        if CacheRules.of(message).reply:
+            fields = {"destination_service": message.service, "unsent_command": message.command}
+            self.answer(message, source, "SERVICE_UNAVAILABLE", fields)
+        self._report(message, source, "failed")
+        for call in self.on_undelivered:
+            call(message, source, why)
+
+    def _report(
+        self, message: Message, source: Station, status: Literal["cached", "failed"]
+    ) -> None:
+        if message.get("transmission_report") == "failure":
+            fields = {"command": message.command, "status": status}
+            self.answer(message, source, "TRANSMISSION_REPORT", fields)
+
+    def _unknown(self, message: Message, source: Station, target: Station) -> None:
+        self.counts["unknown"] += 1
+        if message.command in ("UNKNOWN", "INVALID"):
+            return  # an error that is answered with an error could go back and forth for ever
+        logger.info("%s: %s does not know %.64s", source.name, target.name, message.command)
+        self.answer(message, source, "UNKNOWN", {"command": message.command})
+
+    def _refuse(self, message: Message, source: Station, why: str) -> None:
+        self.counts["refused"] += 1
+        logger.warning("%s: refused %.64s: %s", source.name, message.command, why)
+        fields = {"command": message.command, "message": why}
+        self.answer(message, source, "INVALID", fields)
+
+    def _expired(self, service: str, count: int) -> None:
+        self.counts["expired"] += count
+        logger.warning("%d messages held for %s grew too old", count, service)
+
+    def answer(
+        self, message: Message, source: Station, command: str, fields: dict[str, str]
+    ) -> None:
+        """Tells the sender of a message something about it, wherever it is.
+
+        The ``serial`` of the message goes with it, so that a waiting request gets it.
+        """
+        answer = message.reply(command, fields).with_sender(self.server, OWN_SERVICE)
+        if source.kind != "remote":
+            answer = answer.with_target("", "")  # it is known to whom the connection belongs
+        elif not message.sent_from_service:
+            return
+        if source.answers:
+            source.send(answer)
