@@ -23,6 +23,8 @@ ROWS = {
     "tls-idle": ["edgevent, new", "edgevent, used once"],
     "tls-handshake": ["P-256", "P-256, resumed"],
     "datagrams": ["edgevent"],
+    "routed-request": ["edgevent, direct", "through the daemon"],
+    "routed-one-way": ["edgevent, direct", "through the daemon"],
     "parse": ["Message.parse"],
     "build": ["bytes(message.with_parameters())", "bytes(Message(...))"],
     "files": ["written by turns", "made and written"],

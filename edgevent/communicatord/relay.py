@@ -11,6 +11,7 @@ from ..address import Address
 from ..errors import AddressError, MessageError, NetworkError
 from ..links.message import MessageConnection
 from ..message import Message, parse_text
+from ..runtime.turns import IDLE
 from ..transport.base import StreamTransport
 from .router import OWN_SERVICE, Router
 from .station import Station
@@ -35,7 +36,14 @@ class Relay(MessageConnection):
     def __init__(self, address: str | Address | StreamTransport | None, **settings: Any) -> None:
         self._stalled_at = -1  # how much it had taken when it was found not to read
         super().__init__(address, **settings)
-        self.station = Station(self.deliver, self.dispatch, self.name, address=self._peer_address())
+        self.station = Station(
+            self.deliver,
+            self.dispatch,
+            self.name,
+            has_room=self.has_room,
+            address=self._peer_address(),
+        )
+        self._filters = True
 
     def _peer_address(self) -> Address | None:
         try:
@@ -44,6 +52,13 @@ class Relay(MessageConnection):
             return None
 
     # --- from the peer ----------------------------------------------------------------------------
+
+    def take_units(self, units: list[Any]) -> list[Any]:
+        """Forwards in the hub what needs no wait; the rest, and what follows it, has its turn."""
+        if self._inbox.left or self.ticket != IDLE or not self._enabled or self._eof:
+            return units
+        count = self.router.forward(units, self.station)
+        return units[count:] if count else units
 
     def process_unit(self, unit: Any) -> None:
         """Routes one line; what is for the daemon itself comes back by ``dispatch``."""
@@ -94,7 +109,7 @@ class Relay(MessageConnection):
         outbox = self._outbox
         if outbox is None or outbox.error is not None:
             return False
-        if outbox.size and outbox.is_full and not self._has_room():
+        if outbox.size and outbox.is_full and not self._make_room():
             return False
         try:
             outbox.write(line)
@@ -102,7 +117,12 @@ class Relay(MessageConnection):
             return False  # it ends, which is told where it does
         return True
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether a line can be delivered without a wait."""
+        outbox = self._outbox
+        return outbox is not None and outbox.error is None and not outbox.is_full
+
+    def _make_room(self) -> bool:
         outbox = self.outbox
         while outbox.is_full:
             if getcurrent() is self._turns.hub or outbox.error is not None:

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from ..errors import MessageError
 from ..limits import MAX_LINE_BYTES
-from ..message import Message
+from ..message import Message, parse_text
 from .broadcasting import MAX_HOPS, Broadcasts
 from .held import CacheRules, HeldMessages
 from .station import MAX_ROUTES, Station, Way
@@ -24,6 +25,7 @@ OWN_SERVICE: Final = "communicatord"
 """The name of the daemon itself, as of the C++ one."""
 _ALL: Final = (".", "?", "*")
 _NOWHERE: Final = Way(None, "", False)
+_SHORT: Final = 16_000  # characters: with any sender's name, and in UTF-8, it is no line too long
 
 Undelivered = Callable[[Message, Station, str], object]
 """What is called with a message that reached nobody, its sender, and the reason."""
@@ -188,6 +190,81 @@ class Router:
             if serial is not None:
                 source.note_asked(serial)
         self._forward(message, source, target, line)
+
+    def forward(self, lines: list[str], source: Station) -> int:
+        """Gives lines to single peers, as long as that needs neither a wait nor a decision.
+
+        Callable in the hub: it never switches greenlets.
+
+        Args:
+            lines: Lines in the text form, in the order in which they came.
+
+        Returns:
+            How many of them, from the first one, are dealt with; the others are for :meth:`route`.
+        """
+        if source.generation != self._generation:
+            source.generation = self._generation
+            source.routes.clear()
+        routes, is_local = source.routes, source.kind == "local"
+        target: Station | None = None
+        parts: list[str] = []
+        begin = count = 0
+        for text in lines:
+            try:
+                message = parse_text(text)
+            except MessageError:
+                break
+            head = message.head
+            way = routes.get(head)
+            if way is None:
+                way = self._find_way(message, source)
+                if len(routes) >= MAX_ROUTES:
+                    routes.clear()
+                routes[head] = way
+            if way.target is not target:
+                if parts:
+                    self._give_many(parts, lines[begin:count], source, target)
+                    parts, begin = [], count
+                target = way.target
+                if target is None or not target.has_room():
+                    target = None
+                    break
+            body = text[len(head) :]
+            if (
+                target is None
+                or way.answers_only
+                or len(text) > _SHORT
+                or body[:1] not in " "
+                or text[-1] <= " "
+                or not text.startswith(head)
+                or (not is_local and "broadcast_msgid" in message)
+            ):
+                break
+            if is_local:
+                serial = message.get("serial")
+                if serial is not None:
+                    source.note_asked(serial)
+            parts.append(way.head + body)
+            count += 1
+        if parts:
+            self._give_many(parts, lines[begin:count], source, target)
+        return count
+
+    def _give_many(
+        self, parts: list[str], lines: list[str], source: Station, target: Station | None
+    ) -> None:
+        assert target is not None
+        parts.append("")
+        data = "\n".join(parts).encode("utf-8", "surrogateescape")
+        if not target.deliver(data):
+            for text in lines:
+                self._undelivered(parse_text(text), source, f"{target.name} does not read")
+            return
+        target.received += len(lines)
+        source.forwarded += len(lines)
+        if self.on_seen is not None:
+            for line in data.splitlines(keepends=True):
+                self.on_seen(source, target, line)
 
     def _forward(self, message: Message, source: Station, target: Station, line: bytes) -> None:
         if len(line) > MAX_LINE_BYTES + 1:

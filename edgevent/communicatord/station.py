@@ -43,6 +43,7 @@ class Station:
             It may wait a moment for room; see the transport that made it.
         handle: Takes a message of the peer that is for the daemon itself.
         label: What the log calls the peer.
+        has_room: Tells whether the peer can be given something without a wait.
         address: The peer's address; of another daemon, as that has given it.
         answers: Whether the peer can be told what went wrong; a datagram's sender cannot.
 
@@ -68,6 +69,7 @@ class Station:
         "forwarded",
         "generation",
         "handle",
+        "has_room",
         "heard_of",
         "kind",
         "label",
@@ -85,11 +87,13 @@ class Station:
         handle: Callable[[Message], None],
         label: str,
         *,
+        has_room: Callable[[], bool] = lambda: True,
         address: Address | None = None,
         answers: bool = True,
     ) -> None:
         self.deliver = deliver
         self.handle = handle
+        self.has_room = has_room
         self.label = label
         self.address = address
         self.answers = answers

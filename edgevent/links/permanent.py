@@ -19,6 +19,7 @@ from ..errors import (
     UsageError,
 )
 from ..message import Message
+from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox, WhenFull
 from ..transport.base import StreamTransport
 from ..transport.rights import Fds
@@ -155,14 +156,31 @@ class PermanentConnection(DialledConnection):
             ClosedError: The link was closed for good.
             UsageError: The descriptors cannot be passed, or not with a message that may be kept.
         """
-        self._turns.check()
+        turns = self._turns
+        if turns.thread != get_ident() or turns.forked:
+            turns.check()
+        if json or fds or cache:
+            self._send_with(message, json, cache, fds)
+            return
+        outbox = self._outbox
+        if outbox is None or self._eof or self._closed or outbox.error is not None:
+            raise self.down_error()
+        line = message.to_line()
+        if len(line) > self.max_line_bytes:
+            self.check_size(message, line)
+        dropped = outbox.dropped
+        outbox.write(line)
+        if outbox.dropped == dropped:
+            self._note(outbox, Entry(line))
+
+    def _send_with(self, message: Message, json: bool, cache: bool, fds: Fds | None) -> None:
         if self._closed:
             raise self.down_error()
         line, numbers = self.encode_with(message, json, fds)
         if numbers and cache:
             raise UsageError(f"{message.command}: a message with fds= cannot be kept: cache=True")
         if cache and (self._kept or not self._can_flush()):
-            self._keep(message, line)
+            self._keep(line)
             return
         outbox = self._outbox
         if outbox is None or not self.is_connected:
@@ -173,22 +191,26 @@ class PermanentConnection(DialledConnection):
         except NetworkError:
             if not cache or self._closed:
                 raise
-            self._keep(message, line)  # it was not taken
+            self._keep(line)  # it was not taken
         else:
             if outbox.dropped == dropped:
-                self._note(outbox, Entry(message, len(line), line if cache else None))
+                self._note(outbox, Entry(message.to_line() if numbers else line, cache))
 
-    def _keep(self, message: Message, line: bytes) -> None:
+    def take_kept(self) -> list[Message]:
+        """Takes what is kept until the link is up, oldest first: the link keeps it no more."""
+        return [entry.message for entry in self._kept.take_all()]
+
+    def _keep(self, line: bytes) -> None:
         kept = self._kept
         if len(kept) >= self.max_kept or kept.size + len(line) > self.max_kept_bytes:
             raise QueueFullError(
                 f"{self.name}: {len(kept)} messages of {kept.size} bytes are kept already"
             )
-        kept.add(Entry(message, len(line), line))
+        kept.add(Entry(line, keeps=True))
 
     def note_sent(self, message: Message) -> None:
         """Takes note of a message that went to many."""
-        self._note(self.outbox, Entry(message, len(message.to_line())))
+        self._note(self.outbox, Entry(message.to_line()))
 
     def _note(self, outbox: Outbox, entry: Entry) -> None:
         # The outbox is the one that counts the bytes: nothing has switched since it took these.
@@ -296,7 +318,6 @@ class PermanentConnection(DialledConnection):
         kept = self._kept
         while kept and self._can_flush() and not self.is_full:
             outbox, entry = self.outbox, kept.take()
-            assert entry.line is not None
             try:
                 outbox.write(entry.line)
             except NetworkError:  # it broke just now; the loss follows
@@ -342,10 +363,10 @@ class PermanentConnection(DialledConnection):
         """Tells apart what a lost connection had been given; what may be sent again is kept."""
         in_doubt, unsent = self._record.split(outbox.sent_bytes)
         self.undelivered.add(in_doubt, in_doubt=True)
-        self.undelivered.add([found for found in unsent if found.line is None], in_doubt=False)
+        self.undelivered.add([found for found in unsent if not found.keeps], in_doubt=False)
         self.undelivered.overflowed += self._record.overflowed
         self._record.overflowed = 0
-        self._kept.put_back([found for found in unsent if found.line is not None])
+        self._kept.put_back([found for found in unsent if found.keeps])
 
     def _shut(self) -> None:
         """The end for good: what was not sent is told."""

@@ -111,6 +111,7 @@ class RequestTable:
         "_clock",
         "_copied",
         "_first",
+        "_last",
         "_marks",
         "_name",
         "_next",
@@ -134,7 +135,9 @@ class RequestTable:
         # The numbers begin somewhere else on each connection: a late answer, which a router may
         # still deliver to another one, must look like none to it. They are far above the small
         # ones that peers count their own requests with, and fit in 63 bits.
-        self._first = self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(49)
+        self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(49)
+        self._first = str(self._next)
+        self._last = ""  # the one given last: as texts of one length they compare as numbers do
 
     @property
     def count(self) -> int:
@@ -145,7 +148,8 @@ class RequestTable:
         """Returns a serial that no other request has."""
         number = self._next
         self._next = number + 1
-        return str(number)
+        self._last = serial = str(number)
+        return serial
 
     def add(
         self, message: Message, replies: frozenset[str], serial: str | None, timeout: float
@@ -257,9 +261,9 @@ class RequestTable:
                 self._drop(message)
                 return True
         if (
-            len(serial) == _SERIAL_DIGITS
+            self._first <= serial <= self._last
+            and len(serial) == _SERIAL_DIGITS
             and serial.isdecimal()
-            and self._first <= int(serial) < self._next
             and message.service not in _BROADCAST
         ):
             self._drop(message)

@@ -6,7 +6,7 @@ Without a name it lists them; ``all`` runs all.
 import argparse
 from collections.abc import Callable
 
-from . import datagrams, encrypted, files, peers, streams, timers, values
+from . import datagrams, encrypted, files, peers, routed, streams, timers, values
 from .measure import Options
 
 ROWS: dict[str, Callable[[Options], None]] = {
@@ -23,6 +23,8 @@ ROWS: dict[str, Callable[[Options], None]] = {
     "tls-idle": encrypted.tls_idle,
     "tls-handshake": encrypted.tls_handshake,
     "datagrams": datagrams.datagrams,
+    "routed-request": routed.routed_request,
+    "routed-one-way": routed.routed_one_way,
     "parse": values.parse,
     "build": values.build,
     "files": files.files,

@@ -10,7 +10,7 @@ from gevent import socket
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
-from edgevent import Client, TlsOptions
+from edgevent import Client, Message, TlsOptions
 
 from .measure import Run
 from .work import LINE, line, message, request
@@ -205,6 +205,36 @@ def own_one_way_again(address: str, tls: TlsOptions | None = None) -> Iterator[R
     """The same stream, of one message that is built once and sent again and again."""
     again = message("SET", "123456")
     with Client(address, tls=tls) as client:
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                client.send(again)
+            client.request(message("END", "123456"), timeout=60.0)
+
+        yield run
+
+
+@contextmanager
+def registered(address: str) -> Iterator[Client]:
+    """A client that is a service of the daemon."""
+    with Client(address) as client:
+        fields = {"service": "bench", "version": 1}
+        client.request(Message("REGISTER", fields), reply="READY", serial=False)
+        yield client
+
+
+@contextmanager
+def routed_request(address: str) -> Iterator[Run]:
+    """One outstanding, through the daemon."""
+    with registered(address) as client:
+        yield lambda count: ask(client, count)
+
+
+@contextmanager
+def routed_one_way(address: str) -> Iterator[Run]:
+    """One message sent again and again, through the daemon."""
+    again = message("SET", "123456")
+    with registered(address) as client:
 
         def run(count: int) -> None:
             for _ in range(count):

@@ -1,4 +1,6 @@
-"""The servers, each a process of its own: ``python -m tests.bench.server raw|own|tls FOLDER``.
+"""The servers, each a process of its own: ``python -m tests.bench.server KIND FOLDER``.
+
+The kinds: raw, own, tls; daemon, a router, and target, a service that registers with it.
 
 Each prints its addresses as ``HOST PORT PATH`` and runs until it is killed.
 """
@@ -64,9 +66,9 @@ def run_raw(folder: str) -> None:
     server.serve_forever()
 
 
-def run_own(folder: str, encrypted: bool = False) -> None:
-    """edgevent: read, parse into a Message, dispatch, build, write."""
-    from edgevent import Communicator, Dispatcher, Server, TlsOptions, broadcast
+def own_service():
+    """Returns edgevent's table: read a parameter, build, answer."""
+    from edgevent import Dispatcher, broadcast
 
     from .work import message as make_message
 
@@ -101,6 +103,14 @@ def run_own(folder: str, encrypted: bool = False) -> None:
         gc.collect()
         return message.reply("DONE")
 
+    return service
+
+
+def run_own(folder: str, encrypted: bool = False) -> None:
+    """edgevent: read, parse into a Message, dispatch, build, write."""
+    from edgevent import Communicator, Server, TlsOptions
+
+    service = own_service()
     with Communicator() as communicator:
         many = {"max_connections": 100_000}
         if encrypted:
@@ -117,6 +127,44 @@ def run_own(folder: str, encrypted: bool = False) -> None:
         communicator.run()
 
 
+def run_daemon(folder: str) -> None:
+    """The router of communicatord."""
+    from edgevent import Communicator, Server
+    from edgevent.communicatord.daemon import Daemon
+
+    daemon = Daemon("srv")
+    with Communicator() as communicator:
+        address = f"unix:{folder}/daemon.sock"
+        communicator.add_connection(
+            Server(address, daemon.relay, dispatcher=daemon.dispatcher, max_connections=100_000)
+        )
+        print("127.0.0.1", 0, f"{folder}/daemon.sock", flush=True)
+        communicator.run()
+
+
+def run_target(folder: str) -> None:
+    """The same service as edgevent's own, registered with the daemon."""
+    from edgevent import Communicator, Message, PermanentConnection
+
+    with Communicator() as communicator:
+        link = PermanentConnection(f"unix:{folder}/daemon.sock", own_service())
+
+        @link.on_connected
+        def register(link):
+            fields = {"service": "target", "version": 1}
+            link.request(Message("REGISTER", fields), reply="READY", serial=False)
+            print("127.0.0.1", 0, f"{folder}/daemon.sock", flush=True)
+
+        communicator.add_connection(link)
+        communicator.run()
+
+
 if __name__ == "__main__":
-    run = {"raw": run_raw, "own": run_own, "tls": lambda folder: run_own(folder, True)}
+    run = {
+        "raw": run_raw,
+        "own": run_own,
+        "tls": lambda folder: run_own(folder, True),
+        "daemon": run_daemon,
+        "target": run_target,
+    }
     run[sys.argv[1]](sys.argv[2])

@@ -398,7 +398,8 @@ def test_who_has_gone_is_told_once_and_reached_no_more(router: Router) -> None:
 
 
 def test_everything_that_passes_can_be_seen(router: Router) -> None:
-    a, b = service(router, "a", "PING"), service(router, "b", "PING")
+    a = service(router, "a", "PING")
+    service(router, "b", "PING")
     seen = []
     router.on_seen = lambda source, target, line: seen.append(
         (source.name, target and target.name, Message.parse(line).command)

@@ -11,8 +11,9 @@ from edgevent.links import undelivered
 from edgevent.links.undelivered import NEVER, Entry, Kept, Record
 
 
-def entries(*numbers: int, size: int = 10, line: bytes | None = None) -> list[Entry]:
-    return [Entry(Message("N", {"n": n}), size, line) for n in numbers]
+def entries(*numbers: int, size: int = 10, keeps: bool = False) -> list[Entry]:
+    """Messages that are lines of so many bytes."""
+    return [Entry(f"N n={n}\n".encode().rjust(size), keeps) for n in numbers]
 
 
 def numbers(found: Any) -> list[int]:
