@@ -11,7 +11,8 @@ from typing import Any, Final
 from ..answers import Peer, refuse
 from ..dispatcher import Dispatcher
 from ..message import Message
-from .router import OWN_SERVICE, NameTakenError, Router
+from .reports import OWN_SERVICE
+from .router import NameTakenError, Router
 from .station import MAX_COMMANDS, Station
 
 logger = logging.getLogger("edgevent.communicatord")

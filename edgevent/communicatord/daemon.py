@@ -12,7 +12,8 @@ from ..errors import NetworkError
 from ..message import Message
 from .commands import ServiceCommands
 from .relay import Relay
-from .router import OWN_SERVICE, Router
+from .reports import OWN_SERVICE
+from .router import Router
 from .station import Station
 
 logger = logging.getLogger("edgevent.communicatord")

@@ -13,7 +13,8 @@ from ..links.message import MessageConnection
 from ..message import Message, parse_text
 from ..runtime.turns import IDLE
 from ..transport.base import StreamTransport
-from .router import OWN_SERVICE, Router
+from .reports import OWN_SERVICE
+from .router import Router
 from .station import Station
 
 logger = logging.getLogger("edgevent.communicatord")
@@ -82,7 +83,7 @@ class Relay(MessageConnection):
         self.router.counts["refused"] += 1
         logger.warning("%s: refused %.64s: %s", self.station.name, message.command, error)
         fields = {"command": message.command, "message": str(error)}
-        self.router.answer(message, self.station, "INVALID", fields)
+        self.router.reports.answer(message, self.station, "INVALID", fields)
 
     def _refuse_line(self, text: str, error: MessageError) -> None:
         before = self.malformed_count

@@ -10,25 +10,22 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final
 
 from ..errors import MessageError
 from ..limits import MAX_LINE_BYTES
 from ..message import Message, parse_text
 from .broadcasting import MAX_HOPS, Broadcasts
 from .held import CacheRules, HeldMessages
+from .reports import OWN_SERVICE, Reports, Undelivered
 from .station import MAX_ROUTES, Station, Way
 
 logger = logging.getLogger("edgevent.communicatord")
 
-OWN_SERVICE: Final = "communicatord"
-"""The name of the daemon itself, as of the C++ one."""
 _ALL: Final = (".", "?", "*")
 _NOWHERE: Final = Way(None, "", False)
 _SHORT: Final = 16_000  # characters: with any sender's name, and in UTF-8, it is no line too long
 
-Undelivered = Callable[[Message, Station, str], object]
-"""What is called with a message that reached nobody, its sender, and the reason."""
 Seen = Callable[[Station, "Station | None", bytes], object]
 """What is called with each message that passes: its sender, who gets it, and its line."""
 
@@ -54,6 +51,7 @@ class Router:
         held: What is held for them.
         counts: How often what happened: ``broadcast``, ``held``, ``expired``, ``undelivered``,
             ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``.
+        reports: What senders are told of messages that did not arrive.
         on_undelivered: Called with each message that reached nobody.
         on_left: Called with each peer that goes and had a name, while it still has it.
         on_seen: Called with each message that passes, when it is not ``None``.
@@ -77,6 +75,7 @@ class Router:
         self.held = HeldMessages(monotonic, self._expired)
         self.broadcasts = Broadcasts(server, now)
         self.on_undelivered: list[Undelivered] = []
+        self.reports = Reports(server, self.counts, self.on_undelivered)
         self.on_left: list[Callable[[Station], object]] = []
         self.on_seen: Seen | None = None
         self._prefix = f"<{server}:"
@@ -179,7 +178,7 @@ class Router:
             self._route_rarely(message, source)
             return
         if way.answers_only and not target.is_answer(message):
-            self._unknown(message, source, target)
+            self.reports.unknown(message, source, target)
             return
         if text.startswith(head) and text[-1] > " " and text[len(head) : len(head) + 1] in " ":
             line = f"{way.head}{text[len(head) :]}\n".encode("utf-8", "surrogateescape")
@@ -258,7 +257,7 @@ class Router:
         data = "\n".join(parts).encode("utf-8", "surrogateescape")
         if not target.deliver(data):
             for text in lines:
-                self._undelivered(parse_text(text), source, f"{target.name} does not read")
+                self.reports.undelivered(parse_text(text), source, f"{target.name} does not read")
             return
         target.received += len(lines)
         source.forwarded += len(lines)
@@ -269,14 +268,14 @@ class Router:
     def _forward(self, message: Message, source: Station, target: Station, line: bytes) -> None:
         if len(line) > MAX_LINE_BYTES + 1:
             why = f"with its sender's name it has {len(line) - 1} bytes, over the limit"
-            self._refuse(message, source, why)
+            self.reports.refuse(message, source, why)
         elif target.deliver(line):
             target.received += 1
             source.forwarded += 1
             if self.on_seen is not None:
                 self.on_seen(source, target, line)
         else:
-            self._undelivered(message, source, f"{target.name} does not read")
+            self.reports.undelivered(message, source, f"{target.name} does not read")
 
     def _give(self, target: Station, line: bytes) -> bool:
         if target.deliver(line):
@@ -337,13 +336,13 @@ class Router:
         elif server == "*":
             self._to_everywhere(message, source)
         elif self.stations.get(service) is source and server in ("", ".", "?", self.server):
-            self._undelivered(message, source, f"{service} is its sender")
+            self.reports.undelivered(message, source, f"{service} is its sender")
         elif server in ("", ".", "?", self.server) and service in self.known:
             self._hold(message, source)
         elif server in ("", ".", self.server):
-            self._undelivered(message, source, f"no service {service} is known here")
+            self.reports.undelivered(message, source, f"no service {service} is known here")
         else:
-            self._undelivered(message, source, f"there is no link to server {server}")
+            self.reports.undelivered(message, source, f"there is no link to server {server}")
 
     def _handle(self, message: Message, source: Station) -> None:
         message = self._signed(message, source)
@@ -369,7 +368,7 @@ class Router:
         if service != "." and message.server not in ("", "*"):
             if source is not None:
                 why = f"a broadcast to {service} goes to no single server, but to '*'"
-                self._refuse(message, source, why)
+                self.reports.refuse(message, source, why)
             return 0
         message = self._by(message, source)
         line = message.to_line()
@@ -396,14 +395,14 @@ class Router:
         reached = 0
         if target is not None and target is not source:
             if not target.understands(message.command) and not target.is_answer(message):
-                self._unknown(message, source, target)
+                self.reports.unknown(message, source, target)
             else:
                 self._forward(message, source, target, message.to_line())
             reached += 1
         reached += self._to_remotes(message, source, public=True)
         if not reached and source.kind != "remote":
             why = f"no other service {message.service} is known anywhere"
-            self._undelivered(message, source, why)
+            self.reports.undelivered(message, source, why)
 
     def _to_remotes(self, message: Message, source: Station | None, *, public: bool) -> int:
         if self.broadcasts.hops(message) >= MAX_HOPS:
@@ -427,68 +426,21 @@ class Router:
         line = self.broadcasts.copy(message, informed, self.own_address).to_line()
         return sum(self._give(station, line) for station in chosen)
 
-    # --- what reaches nobody ----------------------------------------------------------------------
-
     def _hold(self, message: Message, source: Station) -> None:
         rules = CacheRules.of(message)
         line = self._signed(message, source).to_line()
         held = rules.hold and self.held.put(message.service, line, rules.ttl)
         if held:
             self.counts["held"] += 1
-            self._report(message, source, "cached")
+            self.reports.report(message, source, "cached")
             if self.on_seen is not None:
                 self.on_seen(source, None, line)
         else:
             why = f"{message.service} is not registered now"
             if rules.hold:
                 why += ", and too much is held for it"
-            self._undelivered(message, source, why)
-
-    def _undelivered(self, message: Message, source: Station, why: str) -> None:
-        self.counts["undelivered"] += 1
-        logger.info("%s: %.64s was not delivered: %s", source.name, message.command, why)
-        if CacheRules.of(message).reply:
-            fields = {"destination_service": message.service, "unsent_command": message.command}
-            self.answer(message, source, "SERVICE_UNAVAILABLE", fields)
-        self._report(message, source, "failed")
-        for call in self.on_undelivered:
-            call(message, source, why)
-
-    def _report(
-        self, message: Message, source: Station, status: Literal["cached", "failed"]
-    ) -> None:
-        if message.get("transmission_report") == "failure":
-            fields = {"command": message.command, "status": status}
-            self.answer(message, source, "TRANSMISSION_REPORT", fields)
-
-    def _unknown(self, message: Message, source: Station, target: Station) -> None:
-        self.counts["unknown"] += 1
-        if message.command in ("UNKNOWN", "INVALID"):
-            return  # an error that is answered with an error could go back and forth for ever
-        logger.info("%s: %s does not know %.64s", source.name, target.name, message.command)
-        self.answer(message, source, "UNKNOWN", {"command": message.command})
-
-    def _refuse(self, message: Message, source: Station, why: str) -> None:
-        self.counts["refused"] += 1
-        logger.warning("%s: refused %.64s: %s", source.name, message.command, why)
-        fields = {"command": message.command, "message": why}
-        self.answer(message, source, "INVALID", fields)
+            self.reports.undelivered(message, source, why)
 
     def _expired(self, service: str, count: int) -> None:
         self.counts["expired"] += count
         logger.warning("%d messages held for %s grew too old", count, service)
-
-    def answer(
-        self, message: Message, source: Station, command: str, fields: dict[str, str]
-    ) -> None:
-        """Tells the sender of a message something about it, wherever it is.
-
-        The ``serial`` of the message goes with it, so that a waiting request gets it.
-        """
-        answer = message.reply(command, fields).with_sender(self.server, OWN_SERVICE)
-        if source.kind != "remote":
-            answer = answer.with_target("", "")  # it is known to whom the connection belongs
-        elif not message.sent_from_service:
-            return
-        if source.answers:
-            source.send(answer)

@@ -1,0 +1,86 @@
+"""What the router tells a sender of a message that did not arrive, or not at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Literal
+
+from ..message import Message
+from .held import CacheRules
+from .station import Station
+
+logger = logging.getLogger("edgevent.communicatord")
+
+OWN_SERVICE: Final = "communicatord"
+"""The name of the daemon itself, as of the C++ one."""
+
+Undelivered = Callable[[Message, Station, str], object]
+"""What is called with a message that reached nobody, its sender, and the reason."""
+
+
+class Reports:
+    """Answers in the daemon's name, and counts.
+
+    Args:
+        server: The name of this computer.
+        counts: Where ``undelivered``, ``unknown`` and ``refused`` are counted.
+        on_undelivered: Called with each message that reached nobody.
+    """
+
+    def __init__(
+        self, server: str, counts: Counter[str], on_undelivered: list[Undelivered]
+    ) -> None:
+        self._server = server
+        self._counts = counts
+        self._on_undelivered = on_undelivered
+
+    def answer(
+        self, message: Message, source: Station, command: str, fields: dict[str, str]
+    ) -> None:
+        """Tells the sender of a message something about it, wherever it is.
+
+        The ``serial`` of the message goes with it, so that a waiting request gets it.
+        """
+        answer = message.reply(command, fields).with_sender(self._server, OWN_SERVICE)
+        if source.kind != "remote":
+            answer = answer.with_target("", "")  # it is known to whom the connection belongs
+        elif not message.sent_from_service:
+            return
+        if source.answers:
+            source.send(answer)
+
+    def undelivered(self, message: Message, source: Station, why: str) -> None:
+        """Takes note that a message reached nobody, and tells its sender as he asked."""
+        self._counts["undelivered"] += 1
+        logger.info("%s: %.64s was not delivered: %s", source.name, message.command, why)
+        if CacheRules.of(message).reply:
+            fields = {"destination_service": message.service, "unsent_command": message.command}
+            self.answer(message, source, "SERVICE_UNAVAILABLE", fields)
+        self.report(message, source, "failed")
+        for call in self._on_undelivered:
+            call(message, source, why)
+
+    def report(
+        self, message: Message, source: Station, status: Literal["cached", "failed"]
+    ) -> None:
+        """Tells the sender what became of a message, if he asked for it."""
+        if message.get("transmission_report") == "failure":
+            fields = {"command": message.command, "status": status}
+            self.answer(message, source, "TRANSMISSION_REPORT", fields)
+
+    def unknown(self, message: Message, source: Station, target: Station) -> None:
+        """Answers a command that its target has not listed."""
+        self._counts["unknown"] += 1
+        if message.command in ("UNKNOWN", "INVALID"):
+            return  # an error that is answered with an error could go back and forth for ever
+        logger.info("%s: %s does not know %.64s", source.name, target.name, message.command)
+        self.answer(message, source, "UNKNOWN", {"command": message.command})
+
+    def refuse(self, message: Message, source: Station, why: str) -> None:
+        """Answers a message that cannot be routed."""
+        self._counts["refused"] += 1
+        logger.warning("%s: refused %.64s: %s", source.name, message.command, why)
+        fields = {"command": message.command, "message": why}
+        self.answer(message, source, "INVALID", fields)

@@ -1,0 +1,1 @@
+"""Settings that are the same on all computers: the client, and the daemon that keeps them."""
