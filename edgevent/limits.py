@@ -180,3 +180,7 @@ FILE_PAIR_TIMEOUT: Final = 0.01
 """How long the second half of a rename is waited for; without it the file has moved away."""
 FILE_QUIET_TIME: Final = 0.1
 """A file that was found changed is told as updated when it was not written for so long."""
+
+# --- logs ----------------------------------------------------------------------------------------
+LOG_WAIT: Final = 0.5
+"""How long a log record waits for the reader of the error output, once; then records are lost."""
