@@ -100,6 +100,17 @@ class FileWatchError(EdgeventError, OSError):
         self.errno = errno
 
 
+class PidFileError(EdgeventError, OSError):
+    """A file with a process id cannot be written, or a process that lives has it.
+
+    ``errno`` is that of the system call that failed, or ``None``.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
 class ThreadStartError(EdgeventError, RuntimeError):
     """The system has no further thread for this process."""
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .certificate import Certificate, read_file, shown
+from .drafts import write_together
 from .errors import CertificateFileError, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class KeyPair:
                     raise FileExistsError(
                         0, "is there already, and without force is not replaced", str(path)
                     )
-            _write(contents, force)
+            write_together(contents, replace=force)
         except OSError as error:
             where = error.filename2 or error.filename or folder
             raise CertificateFileError(f"{os.fspath(where)}: {error.strerror}") from error
@@ -136,38 +136,3 @@ def _paths(folder: str | os.PathLike[str], stem: str) -> tuple[Path, Path]:
             f"file name {shown(stem)}: expected {_MAX_STEM} bytes at most, no '/', no '.' first"
         )
     return Path(folder, f"{stem}.crt"), Path(folder, f"{stem}.key")
-
-
-def _write(contents: Mapping[Path, tuple[bytes, int]], force: bool) -> None:
-    """Write all under other names, and only then give them theirs."""
-    drafts = {path: path.with_name(f".{path.name}.{os.urandom(8).hex()}") for path in contents}
-    done: list[Path] = []
-    try:
-        for path, draft in drafts.items():
-            try:
-                _write_draft(draft, *contents[path])
-            except OSError as error:
-                error.filename = str(path)  # a full disk names no file, others name the draft
-                raise
-        for path, draft in drafts.items():
-            if force:
-                os.replace(draft, path)
-            else:
-                os.link(draft, path)  # which, unlike a rename, replaces nothing
-                done.append(path)
-    except OSError:
-        for path in done:
-            os.unlink(path)
-        raise
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
-
-
-def _write_draft(path: Path, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(fd, mode)
-        os.fsync(fd)

@@ -28,6 +28,7 @@ from ..signing import REASONS, Guard, SigningKeys
 from ..transport.datagram import Datagram, DatagramTransport, default_max_bytes
 from ..transport.datagram_open import bind_datagrams
 from ..transport.datagram_send import send_within
+from ..transport.inherited import Inherited, let_go, served_address
 from ..transport.multicast import Reach
 from ..transport.resolve import DATAGRAM_SCHEMES, resolve
 from .admission import Admission
@@ -85,6 +86,8 @@ class DatagramServer(DatagramFlow):
             Unix socket.
         send_timeout: How long an answer waits for room in its receiver's queue, in seconds.
         signature_window: Seconds by which the time of a signed datagram may be off.
+        socket: A socket that is bound already, or its descriptor, as a service manager hands it
+            over: it is the server's from now on, unless this raises, and has the address.
 
     Raises:
         ListenError: It cannot receive there, or not without a code or keys.
@@ -120,7 +123,7 @@ class DatagramServer(DatagramFlow):
 
     def __init__(
         self,
-        address: str | Address,
+        address: str | Address | None = None,
         handler: Dispatcher | Callable[..., Any] | None = None,
         *,
         dispatcher: Dispatcher | None = None,
@@ -143,11 +146,12 @@ class DatagramServer(DatagramFlow):
         max_datagram_bytes: int | None = None,
         send_timeout: float = limits.DATAGRAM_SEND_TIMEOUT,
         signature_window: float = limits.SIGNATURE_WINDOW,
+        socket: Inherited | None = None,
     ) -> None:
         super().__init__(
             name=name, priority=priority, keep_running=keep_running, concurrency=concurrency
         )
-        self.address = Address.parse(address, default_scheme="udp")
+        self.address = served_address(address, socket, default_scheme="udp")
         if not self.address.is_datagram:
             raise UsageError(
                 f"{self.address}: an address of scheme udp or unixgram was expected; see Server"
@@ -184,10 +188,13 @@ class DatagramServer(DatagramFlow):
                 groups=groups,
                 mode=mode,
                 group=group,
+                inherited=socket,
             )
         )
         if not (allow_unauthenticated or self._guard.asks):
             self._check_reach()
+        if socket is not None:
+            let_go(socket)
 
     def _make_guard(self, clock: Clock) -> Guard:
         return Guard(
@@ -359,6 +366,8 @@ class DatagramServer(DatagramFlow):
                 error = QueueFullError(f"the queue of {transport.show(sockaddr)} is full still")
             self.tell("undelivered", f"not delivered: {error}", level=logging.INFO)
             raise error
+        self._out_datagrams += 1
+        self._out_bytes += len(data)
 
     def _is_deaf(self, sockaddr: Any) -> bool:
         now = self._clock.now()

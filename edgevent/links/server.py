@@ -19,6 +19,7 @@ from ..tls import TlsMode, TlsOptions, options_for
 from ..tls_session import TlsSession
 from ..transport.base import StreamTransport
 from ..transport.fifo_listen import FifoListener, FifoSession
+from ..transport.inherited import Inherited, served_address
 from ..transport.listen import Listener, listen
 from ..transport.rights import check_carrier
 from ..transport.secure import TlsTransport, with_tls
@@ -58,6 +59,7 @@ class Server(Connection):
 
     Args:
         address: Where; a name with several addresses listens on all of them, port 0 on a free port.
+            It may be left out beside ``socket``.
         handler: A dispatcher for its messages, a function of the connection that has a greenlet of
             its own, or a class of connections; by default the communicator's dispatcher.
         dispatcher: The table for a handler that is a class of message connections, or a function
@@ -80,6 +82,9 @@ class Server(Connection):
         peer_priority: The priority of the peers' connections, where it is not their class's.
         tls: What is asked of TLS: this side's certificate and key at least; needed for an address
             of TLS.
+        socket: A socket that listens already, or its descriptor, as a service manager hands it
+            over: it is the server's from now on, unless this raises, and has the address. One that
+            is given beside it says which kind is expected, and whether there is TLS.
 
     A class of connections is called with the transport and with ``max_line_bytes``, ``max_fds``,
     ``allow_control``, ``dispatcher`` and ``keep_running`` as far as its layer has them; its own
@@ -120,7 +125,7 @@ class Server(Connection):
 
     def __init__(
         self,
-        address: str | Address,
+        address: str | Address | None = None,
         handler: Handler = None,
         *,
         dispatcher: Dispatcher | None = None,
@@ -141,9 +146,10 @@ class Server(Connection):
         max_fds: int = 0,
         peer_priority: int | None = None,
         tls: TlsOptions | TlsMode | None = None,
+        socket: Inherited | None = None,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
-        self.address = Address.parse(address)
+        self.address = served_address(address, socket)
         self._tls = options_for(self.address, tls)
         if self._tls is not None:
             self._tls.context(server_side=True)  # files that cannot be used are told here
@@ -179,6 +185,7 @@ class Server(Connection):
             allow_remote=allow_remote or self._tls is not None,
             mode=mode,
             group=group,
+            inherited=socket,
         )
 
     # --- what users see ---------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from ..limits import CONNECT_TIMEOUT
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from .datagram import DatagramTransport, default_max_bytes, new_datagram_socket
 from .everywhere import bind_everywhere
+from .inherited import Inherited, take_over
 from .multicast import Reach, join_group
 from .resolve import DATAGRAM_SCHEMES, Endpoint, resolve
-from .socket_file import bind_unix, check_has_file
+from .socket_file import bind_unix, check_has_file, check_is_own
 
 logger = logging.getLogger("edgevent")
 
@@ -36,6 +37,7 @@ def bind_datagrams(
     groups: Iterable[str] = (),
     mode: int | None = None,
     group: str | int | None = None,
+    inherited: Inherited | None = None,
 ) -> list[DatagramTransport]:
     """Opens a socket for each address of this machine that a datagram address stands for.
 
@@ -45,13 +47,18 @@ def bind_datagrams(
         groups: The multicast groups to join; the address itself is one, if it is multicast.
         mode: The mode of a Unix socket's file; 0600, or 0660 when a group is given.
         group: The group of a Unix socket's file, by name or number.
+        inherited: A socket that is bound there already. It is duplicated; :func:`let_go` is to
+            follow.
 
     Raises:
         ListenError: It names the address and the reason.
-        UsageError: A mode or a group was given for what has no file.
+        UsageError: A mode or a group was given for what has no file, or for another one's.
     """
-    check_has_file(address, mode, group)
     max_bytes = max_bytes or default_max_bytes(address)
+    if inherited is not None:
+        check_is_own(address, mode, group)
+        return [_bind_inherited(address, inherited, max_bytes, reach, tuple(groups))]
+    check_has_file(address, mode, group)
     try:
         endpoints = resolve(address, passive=True, schemes=DATAGRAM_SCHEMES)
     except AddressError as error:
@@ -126,6 +133,27 @@ def _bind_at(
         for name in groups:
             join_group(sock, name, reach.interface)
         return DatagramTransport(sock, max_bytes)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind_inherited(
+    address: Address, inherited: Inherited, max_bytes: int, reach: Reach, groups: tuple[str, ...]
+) -> DatagramTransport:
+    sock = take_over(inherited, listens=False)
+    try:
+        if address.is_unix:  # its file is not ours to remove
+            return DatagramTransport(sock, max_bytes, asks_sender=True)
+        reach.apply(sock)
+        if address.is_multicast:
+            groups = (address.host, *groups)
+        for name in groups:
+            join_group(sock, name, reach.interface)
+        return DatagramTransport(sock, max_bytes)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"{address}: {error.strerror or error}", error.errno) from error
     except BaseException:
         sock.close()
         raise

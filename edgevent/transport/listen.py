@@ -14,9 +14,10 @@ from ..errors import AddressError, ListenError
 from .base import DescriptorTransport
 from .everywhere import bind_everywhere
 from .fifo_listen import FifoListener, listen_fifo
+from .inherited import Inherited, let_go, take_over
 from .record import connected
 from .resolve import Endpoint, resolve
-from .socket_file import SocketFile, bind_unix, check_has_file
+from .socket_file import SocketFile, bind_unix, check_has_file, check_is_own
 from .stream import SocketTransport, set_stream_options, show_sockaddr
 
 logger = logging.getLogger("edgevent")
@@ -78,6 +79,7 @@ def listen(
     allow_remote: bool = False,
     mode: int | None = None,
     group: str | int | None = None,
+    inherited: Inherited | None = None,
 ) -> Sequence[Listener | FifoListener]:
     """Listens to all addresses that a stream address stands for.
 
@@ -86,11 +88,14 @@ def listen(
         allow_remote: Whether addresses that are neither loopback nor private may be listened to.
         mode: The mode of a Unix socket's file or a FIFO; 0600, or 0660 when a group is given.
         group: The group of a Unix socket's file or a FIFO, by name or number.
+        inherited: A socket that listens there already.
 
     Raises:
         ListenError: It names the address and the reason.
-        UsageError: A mode or a group was given for what has no file.
+        UsageError: A mode or a group was given for what has no file, or for another one's.
     """
+    if inherited is not None:
+        return [_listen_inherited(address, inherited, allow_remote, mode, group)]
     if address.scheme == "fifo":
         return [listen_fifo(address, mode, group)]
     if address.is_datagram:
@@ -160,3 +165,19 @@ def _listen_unix(
     except BaseException:
         sock.close()
         raise
+
+
+def _listen_inherited(
+    address: Address,
+    inherited: Inherited,
+    allow_remote: bool,
+    mode: int | None,
+    group: str | int | None,
+) -> Listener:
+    check_is_own(address, mode, group)
+    if not address.is_unix:
+        _check_reach(address, address.host, allow_remote)
+    sock = take_over(inherited, listens=True)
+    set_stream_options(sock)
+    let_go(inherited)
+    return Listener(sock)  # a file is not ours to remove: the socket listens on where it came from

@@ -66,6 +66,16 @@ def check_has_file(address: Address, mode: int | None, group: str | int | None) 
         raise UsageError(f"{address} has no file, and so neither mode nor group")
 
 
+def check_is_own(address: Address, mode: int | None, group: str | int | None) -> None:
+    """Refuses a mode or a group for the file of a socket that another process has made.
+
+    Raises:
+        UsageError: One is given.
+    """
+    if mode is not None or group is not None:
+        raise UsageError(f"{address}: who made the socket has said its file's mode and group")
+
+
 def bind_unix(
     sock: _socket.socket,
     address: Address,
