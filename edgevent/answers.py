@@ -7,6 +7,7 @@ leaves open (its dispatcher answers nothing then).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from .binding import Bound, describe
@@ -44,6 +45,13 @@ class Peer(Protocol):
         """What LEAK does: logs what is alive in this process."""
 
 
+class Permits(Protocol):
+    """A table of who may send what."""
+
+    def find(self, command: str, /) -> Callable[[Peer], bool] | None:
+        """What says whether a peer may send this command; ``None`` when the table is silent."""
+
+
 def send_answer(answer: object, peer: Peer, handler: Bound) -> None:
     """Sends what a handler returned.
 
@@ -77,6 +85,11 @@ def refuse(message: Message, peer: Peer, why: str) -> None:
     logger.warning("%s: refused %.64s: %s", peer.name, message.command, why)
     if _may_answer(message, peer):
         peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
+
+
+def refuse_sender(message: Message, peer: Peer) -> None:
+    """Answers a command that this peer may not send."""
+    refuse(message, peer, f"{message.command} is not accepted from this peer")
 
 
 def answer_failure(message: Message, peer: Peer, error: BaseException, id: str) -> None:

@@ -14,6 +14,7 @@ from greenlet import getcurrent, greenlet
 from . import limits
 from .calls import Call, CallQueue
 from .connection import Connection
+from .counting import Counting
 from .debugging import Debugging
 from .dispatcher import Dispatcher
 from .errors import UsageError
@@ -34,7 +35,7 @@ _AT_ONCE: Final = 1e-9  # a delay of no time at all would be one that repeats wi
 _GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
-class Communicator(Debugging, Closing):
+class Communicator(Debugging, Counting, Closing):
     """Runs connections: each gets its turns, by priority, until the last is gone or all stop.
 
     Args:
@@ -43,6 +44,9 @@ class Communicator(Debugging, Closing):
         name: For log lines.
         drain_timeout: How many seconds ``stop`` lets handlers end and outboxes empty.
         monitor: Whether a thread watches for handlers that keep the hub busy, and logs the stack.
+        count_handlers: Whether the times of handlers and the lateness of the hub are measured; see
+            :func:`edgevent.snapshot`. Of a dispatcher that two such communicators share, the first
+            one counts all.
 
     It belongs to the thread that makes it. Several may run in one thread, each by a greenlet of
     its own; they share the thread's turns.
@@ -58,6 +62,7 @@ class Communicator(Debugging, Closing):
         name: str = "communicator",
         drain_timeout: float = limits.DRAIN_TIMEOUT,
         monitor: bool = False,
+        count_handlers: bool = False,
     ) -> None:
         self.turns = Turns.current()
         self.clock = clock
@@ -81,6 +86,7 @@ class Communicator(Debugging, Closing):
         self._show = None
         self._show_level = logging.INFO
         self._level = None
+        self._set_up_counts(count_handlers)
         self._spent = 0.0
         self._began: tuple[float, float] | None = None
         self._monitor = Monitor(self.turns) if monitor else None
@@ -126,6 +132,7 @@ class Communicator(Debugging, Closing):
         if self._monitor is not None:
             self._monitor.stop()
             self._monitor = None
+        self._end_counts()
         self.turns.on_failure.remove(self._failed)
         self._finish(True)
 
@@ -160,6 +167,8 @@ class Communicator(Debugging, Closing):
         self._keepers += connection.keep_running
         self._listening += connection._enabled
         connection.attach(self)
+        if self.handler_times is not None:
+            self._count_handlers_of(connection)
         level = self._level if self.traces and self._level is not None else logging.DEBUG
         if logger.isEnabledFor(level):
             logger.log(level, "%s: added to %s", connection.name, self.name)
@@ -209,6 +218,8 @@ class Communicator(Debugging, Closing):
         self._keepers -= connection.keep_running
         self._listening -= connection._enabled
         connection.detach()
+        if connection._closed:
+            self._keep_counts_of(connection)
         if self._level is None:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("%s: removed from %s", connection.name, self.name)
@@ -292,6 +303,7 @@ class Communicator(Debugging, Closing):
         self._runner = current
         self._began = (time.monotonic(), time.thread_time())
         self._calls.start()
+        self._measure_lag(True)
         try:
             self._check_end()
             while self._result is None and self._failure is None:
@@ -306,6 +318,7 @@ class Communicator(Debugging, Closing):
         finally:
             self._runner = None
             self._calls.stop()
+            self._measure_lag(False)
             self._spent = self.idle
             self._began = None
             self._stopping = False

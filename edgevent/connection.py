@@ -15,6 +15,7 @@ from .errors import UsageError
 from .runtime.clock import SYSTEM_CLOCK, Clock
 from .runtime.closing import Closing
 from .runtime.native import get_ident
+from .runtime.traffic import Traffic
 from .runtime.turns import IDLE, RUNNING, Turns
 from .timeouts import DATE, TIMEOUT, Dates, Timed
 
@@ -73,6 +74,9 @@ class Connection(Timed, Closing):
             (``log``), this connection is closed (``close``), or the communicator stops (``stop``).
         handler_errors: How many did.
     """
+
+    is_counted = True
+    """Whether sums and snapshots count this kind of connection."""
 
     __slots__ = (
         "__weakref__",
@@ -177,6 +181,27 @@ class Connection(Timed, Closing):
             self._cancel_turn()
             self._stop_alarms()
         communicator.changed(self)
+
+    @property
+    def age(self) -> float | None:
+        """For how many seconds there has been a transport; ``None`` when there is none."""
+        return None
+
+    @property
+    def queued_bytes(self) -> tuple[int, int]:
+        """How many bytes have come and wait to be handled, and how many wait to leave."""
+        return 0, 0
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has come and left so far, and how many handlers failed, as a new object."""
+        total = Traffic()
+        self.add_traffic_to(total)
+        return total
+
+    def add_traffic_to(self, total: Traffic) -> None:
+        """Adds what :attr:`traffic` counts to a sum. Does not switch."""
+        total.handler_errors += self.handler_errors
 
     def mark_done(self) -> None:
         """Ends the connection once what it has to do is done; here at once."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from .answers import Peer, refuse
+from .answers import Peer, refuse_sender
 from .durations import format_timespec
 from .errors import UsageError
 from .message import Message
@@ -32,6 +32,21 @@ class Table(Protocol):
 
     def commands(self) -> list[str]:
         """The names for HELP."""
+
+    def guards(self, command: str) -> bool:
+        """Whether a permission was needed, so that whoever comes so far has it."""
+
+
+def is_obeyed(table: Table, message: Message, peer: Peer) -> bool:
+    """Whether a peer's command that controls the service is obeyed; if not, it is answered.
+
+    Those that a table of permissions names are obeyed from whom it admits, others from peers that
+    are local or have proved who they are.
+    """
+    if peer.may_control or table.guards(message.command):
+        return True
+    refuse_sender(message, peer)
+    return False
 
 
 def check_control(control: object) -> None:
@@ -52,12 +67,6 @@ def default_commands(table: Table) -> dict[str, Callable[[Message, Peer], Messag
     def method(name: str) -> Callable[..., Any] | None:
         found: Callable[..., Any] | None = getattr(table.control, name, None)
         return found
-
-    def obeyed(message: Message, peer: Peer) -> bool:
-        if peer.may_control:
-            return True
-        refuse(message, peer, f"{message.command} is not accepted from this peer")
-        return False
 
     def alive(message: Message, peer: Peer) -> Message:
         fields = {"reply_timestamp": format_timespec(time.time_ns(), digits=9)}
@@ -81,26 +90,26 @@ def default_commands(table: Table) -> dict[str, Callable[[Message, Peer], Messag
         peer.log_alive()
 
     def log_rotate(message: Message, peer: Peer) -> None:
-        if obeyed(message, peer):
+        if is_obeyed(table, message, peer):
             logger.info("%s: LOG_ROTATE: the log files are reopened", peer.name)
             if reopen := method("reopen_logs"):
                 reopen()
             logger.info("%s: LOG_ROTATE: the log files were reopened", peer.name)
 
     def stop(message: Message, peer: Peer) -> None:
-        if obeyed(message, peer):
+        if is_obeyed(table, message, peer):
             quitting = message.command == "QUITTING"
             logger.info("%s: %s", peer.name, message.command)
             (method("stop") or peer.stop_requested)(quitting)
 
     def ready(message: Message, peer: Peer) -> None:
-        if obeyed(message, peer):
+        if is_obeyed(table, message, peer):
             table.my_address = message.get("my_address", "")
             if call := method("ready"):
                 call(message)
 
     def restart(message: Message, peer: Peer) -> None:
-        if obeyed(message, peer):
+        if is_obeyed(table, message, peer):
             if call := method("restart"):
                 call(message)
             else:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, Union
 
 from . import defaults
-from .answers import Peer, answer_unknown, refuse, send_answer
+from .answers import Peer, Permits, answer_unknown, refuse, refuse_sender, send_answer
 from .binding import Bound, Handler, bind, describe
 from .definitions import Definitions
 from .errors import DuplicateMatchError, UsageError
+from .handler_times import HandlerTable
 from .message import Message
 
 logger = logging.getLogger("edgevent.dispatcher")
@@ -37,6 +38,9 @@ HANDLED: Final = 2
 Expression = Union[str, "re.Pattern[str]", None]
 MatchFunction = Callable[[Message], object]
 _F = TypeVar("_F", bound=Handler)
+
+CATCH_ALL: Final = "otherwise"
+"""The row of the catch-all among the times of handlers."""
 
 _RESOLVED: Final = 1024  # so many commands are remembered with what they lead to,
 _RESOLVED_CHARACTERS: Final = 256  # none of them longer than this
@@ -98,6 +102,12 @@ class _Entry:
         elif isinstance(expression, str) and not match.is_exact:
             self.pattern = re.compile(fnmatch.translate(expression))
 
+    def count(self, table: HandlerTable) -> None:
+        """Has the handler's times counted from the next message on."""
+        expression = self.match.expression
+        key = str(getattr(expression, "pattern", expression) or "*")
+        self.bound = table.timed(key, bind(self.match.callback))
+
     def __str__(self) -> str:
         expression = self.match.expression
         shown = getattr(expression, "pattern", expression)
@@ -128,22 +138,27 @@ def _check(match: Match) -> None:
 class _Chain:
     """What one command leads to: its entries in order, and what its expressions matched."""
 
-    __slots__ = ("check", "entries", "matched", "sole")
+    __slots__ = ("check", "entries", "matched", "may_send", "sole", "then_check")
 
     def __init__(
         self,
         entries: list[_Entry],
         command: str,
         check: Callable[[Any], str | None] | None,
+        may_send: Callable[[Peer], bool] | None,
     ) -> None:
         self.entries = [
             (entry, entry.pattern.fullmatch(command) if entry.pattern else None)
             for entry in entries
         ]
-        self.check = check
+        # The permission comes first, and has a path of its own: others pay nothing for it.
+        self.may_send = may_send
+        self.check = None if may_send else check
+        self.then_check = check
         self.matched: re.Match[str] | None = None
         self.sole: Bound | None = None
-        if entries and entries[0].match.function is None and not entries[0].goes_on:
+        first = entries[0] if entries and may_send is None else None
+        if first is not None and first.match.function is None and not first.goes_on:
             self.sole = entries[0].bound
             self.matched = self.entries[0][1]
 
@@ -180,8 +195,11 @@ class Dispatcher:
         self._exact: dict[str, list[_Entry]] = {}
         self._patterns: list[_Entry] = []
         self._otherwise: Bound | None = None
+        self._catch_all: Bound | None = None  # the same, as it was given
+        self._times: HandlerTable | None = None
         self._help: list[Callable[[], Iterable[str]]] = []
         self._chains: dict[str, _Chain] = {}
+        self._permits: Permits | None = None
         self._added = 0
         self._trace = False
         self._show_matches = False
@@ -216,7 +234,9 @@ class Dispatcher:
         """A decorator: the handler gets what nothing else matched, in place of ``UNKNOWN``."""
         if self._otherwise is not None:
             raise DuplicateMatchError("a handler for everything else is there already")
-        self._otherwise = bind(handler)
+        self._otherwise = self._catch_all = bind(handler)
+        if self._times is not None:
+            self._otherwise = self._times.timed(CATCH_ALL, self._catch_all)
         return handler
 
     def add_match(self, match: Match) -> None:
@@ -234,6 +254,8 @@ class Dispatcher:
             entries.append(entry)
         else:
             self._patterns.append(entry)
+        if self._times is not None:
+            entry.count(self._times)
         self._added += 1
         self._chains.clear()
 
@@ -263,6 +285,25 @@ class Dispatcher:
             names.update(function())
         return sorted(names)
 
+    @property
+    def permits(self) -> Permits | None:
+        """Who may send what, beside what is said of each listener; ``None`` for no such table.
+
+        A command that the table names is taken from those whom it admits, and from others answered
+        ``INVALID``; STOP and its kin, too, are then obeyed from exactly these. It holds for all
+        that comes to this dispatcher, and not for what a receiver has taken before.
+        """
+        return self._permits
+
+    @permits.setter
+    def permits(self, permits: Permits | None) -> None:
+        self._permits = permits
+        self._chains.clear()
+
+    def guards(self, command: str) -> bool:
+        """Whether :attr:`permits` says who may send this command."""
+        return self._permits is not None and self._permits.find(command) is not None
+
     def set_trace(self, on: bool) -> None:
         """Logs each message that is dispatched, with what handles it (never its values)."""
         self._trace = on
@@ -272,6 +313,21 @@ class Dispatcher:
         """Logs each entry that is tried for a message, with whether it matched."""
         self._show_matches = on
         self._plain = not (self._trace or self._show_matches)
+
+    def count_handlers(self, table: HandlerTable) -> None:
+        """Has the times of all handlers counted in a table, which a communicator gives.
+
+        Of two tables the first one holds until it is closed. Without one, nothing is paid for it.
+        """
+        if self._times is not None and (self._times is table or not self._times.closed):
+            return
+        self._times = table
+        for entries in (self._patterns, *self._exact.values()):
+            for entry in entries:
+                entry.count(table)
+        if self._catch_all is not None:
+            self._otherwise = table.timed(CATCH_ALL, self._catch_all)
+        self._chains.clear()
 
     # --- a message -------------------------------------------------------------------------------
 
@@ -323,7 +379,8 @@ class Dispatcher:
         entries += self._exact.get(command, ())
         entries.sort(key=lambda entry: entry.order)
         definition = self.definitions.get(command) if entries else None
-        chain = _Chain(entries, command, definition.check if definition else None)
+        may_send = self._permits.find(command) if self._permits is not None else None
+        chain = _Chain(entries, command, definition.check if definition else None, may_send)
         # Commands that lead nowhere are not remembered once the table is full: a peer that makes
         # them up cannot push out those that are in use.
         if len(command) <= _RESOLVED_CHARACTERS and (len(self._chains) < _RESOLVED or entries):
@@ -334,6 +391,14 @@ class Dispatcher:
 
     def _search(self, chain: _Chain, message: Message, peer: Peer) -> int:
         result = UNMATCHED
+        if chain.may_send is not None:
+            if not chain.may_send(peer):
+                refuse_sender(message, peer)
+                return HANDLED
+            why = chain.then_check(message.parameters) if chain.then_check else None
+            if why is not None:
+                refuse(message, peer, why)
+                return HANDLED
         if self._show_matches:
             for entry in self._patterns:
                 if entry.pattern is not None and not entry.pattern.fullmatch(message.command):

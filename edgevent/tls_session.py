@@ -227,6 +227,12 @@ class TlsSession:
         return self._server_side and options.mutual and options.verify == "required"
 
     @property
+    def is_verified(self) -> bool:
+        """Whether this side has checked the other side's certificate, and a server's name."""
+        options = self._options
+        return options.verify == "required" and (options.mutual or not self._server_side)
+
+    @property
     def version(self) -> str:
         """The protocol version, as ``TLSv1.3``."""
         return str(self._connection.get_protocol_version_name())

@@ -11,6 +11,7 @@ from .. import limits
 from ..connection import Connection
 from ..errors import UsageError
 from ..runtime.clock import Alarm
+from ..runtime.traffic import Traffic
 from ..runtime.turns import IDLE, RUNNING, Turns
 from ..transport.datagram import Datagram, DatagramTransport
 
@@ -66,7 +67,10 @@ class DatagramFlow(Connection):
     __slots__ = (
         "_draining",
         "_free",
+        "_in_bytes",
         "_lanes",
+        "_out_bytes",
+        "_out_datagrams",
         "_pause",
         "_pauses",
         "_said",
@@ -93,6 +97,7 @@ class DatagramFlow(Connection):
         self._lanes = [_Lane(self) for _ in range(concurrency - 1)]
         self._free = list(self._lanes)
         self._draining = False
+        self._in_bytes = self._out_bytes = self._out_datagrams = 0
         self._watching = False
         self._pause: Alarm | None = None
         self._pauses = 0
@@ -124,6 +129,14 @@ class DatagramFlow(Connection):
     def command(self) -> str:
         """What was handled last."""
         return ""
+
+    def add_traffic_to(self, total: Traffic) -> None:
+        """Adds what has come and left so far; see :class:`~edgevent.connection.Connection`."""
+        super().add_traffic_to(total)
+        total.messages_in += self.counts["received"]
+        total.bytes_in += self._in_bytes
+        total.messages_out += self._out_datagrams
+        total.bytes_out += self._out_bytes
 
     def _state(self) -> str:
         return " ".join((super()._state(), *self.addresses))
@@ -231,6 +244,7 @@ class DatagramFlow(Connection):
                     self._receiving_failed(error)
                     return
                 self.counts["received"] += 1
+                self._in_bytes += len(datagram.data)
                 self._pauses = 0
                 self.take(transport, datagram)
                 count += 1

@@ -161,6 +161,14 @@ class DialledConnection(MessageConnection):
                 raise self.down_error()
             self._up.wait(self._use_clock, left)
 
+    def reload(self) -> bool:
+        """Reads the files of certificates again; a connection that stands is not touched.
+
+        Returns:
+            Whether they can be used. If not, that is logged, and what was in use stays.
+        """
+        return self._tls is None or self._tls.reload()
+
     def down_error(self) -> NetworkError:
         """Makes the error for a call that needs the link to be up."""
         if self._closed:
@@ -325,6 +333,7 @@ class DialledConnection(MessageConnection):
         outbox, transport = self._outbox, self._transport
         assert outbox is not None
         assert transport is not None
+        self._keep_outbox_counts(outbox)
         self._transport = self._outbox = None
         self._begun = False
         self._due &= ~(START | EMPTY)

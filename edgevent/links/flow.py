@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, cast
 
 from greenlet import greenlet
@@ -33,7 +34,7 @@ from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.record import RecordTransport
-from .identity import Connected
+from .counted import Counted
 
 logger = logging.getLogger("edgevent")
 
@@ -45,7 +46,7 @@ EMPTY: Final = 16
 """What can be due in a turn: the begin, the end, and a buffer that has emptied."""
 
 
-class Flow(Connected):
+class Flow(Counted):
     """Bytes come in, are cut into units, and wait in the inbox; what is sent leaves by the outbox.
 
     Who takes the units is said in :mod:`edgevent.links.stream`.
@@ -85,6 +86,9 @@ class Flow(Connected):
         self._turns = Turns.current()
         self._use_clock = clock
         self._transport = None
+        self._in_bytes = self._in_units = 0
+        self._out_before = (0, 0)
+        self._since = 0.0
         self._outbox: Outbox | None = None
         self._framer: Framer | None = None
         self._inbox = Inbox()
@@ -130,7 +134,10 @@ class Flow(Connected):
 
     def open(self, transport: StreamTransport) -> None:
         """Takes a connected transport; what it brings is read once somebody asks for it."""
+        if self._outbox is not None:
+            self._keep_outbox_counts(self._outbox)
         self._transport = transport
+        self._since = monotonic()
         self._eof = False
         self._error = None
         arguments = (transport, self._turns, self._sending_broke, self._emptied)
@@ -234,7 +241,9 @@ class Flow(Connected):
                 self.ended(None)
                 return
             units = framer.feed(data)
+            self._in_bytes += len(data)
             if units:
+                self._in_units += len(units)
                 self._arrived(units, len(data))
             elif self._introduction is None:
                 self.expect_introduction(self._server.introduction_timeout)

@@ -6,6 +6,7 @@ from ..connection import Connection
 from ..tls_session import TlsSession
 from ..transport.base import Credentials, StreamTransport
 from ..transport.secure import TlsTransport
+from ..transport.stream import SocketTransport
 
 
 class Connected(Connection):
@@ -29,6 +30,19 @@ class Connected(Connection):
     def credentials(self) -> Credentials | None:
         """Process, user and group of the other side of a Unix socket; else ``None``."""
         return None if self._transport is None else self._transport.credentials
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """The groups of the other side's process on a Unix socket; else none."""
+        transport = self._transport
+        if isinstance(transport, TlsTransport):
+            transport = transport.below
+        return transport.groups if isinstance(transport, SocketTransport) else frozenset()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the other side is a process of this machine, for certain."""
+        return self._transport is not None and self._transport.is_local
 
     @property
     def tls(self) -> TlsSession | None:

@@ -68,6 +68,7 @@ class DatagramOutbox(RecordOutbox):
                     self._on_lost(lost)
             size = len(datagram)
             self.sent_bytes += size
+            self.sent_units += 1
             self.size -= size
             self._turns.queued -= size
             if self._watching:

@@ -73,6 +73,7 @@ class Outbox:
         "error",
         "max_bytes",
         "sent_bytes",
+        "sent_units",
         "size",
         "slow_timeout",
         "when_full",
@@ -100,7 +101,7 @@ class Outbox:
         self.slow_timeout = slow_timeout
         self.when_full: WhenFull = when_full
         self.size = 0
-        self.sent_bytes = 0  # that the kernel has taken
+        self.sent_bytes = self.sent_units = 0  # that the kernel has taken, the last unit in part
         self.dropped = 0
         self.error: NetworkError | None = None
         # What waits: first the rest of what the kernel has taken a part of, then the others.
@@ -112,8 +113,7 @@ class Outbox:
         self._sent_at = 0.0
         self._progress = 0.0
         self._alarm: Alarm | None = None
-        self._joined = False
-        self._watching = False
+        self._joined = self._watching = False
         self._sealed = False  # whether what waits may still leave although there is an error
 
     # --- sending ----------------------------------------------------------------------------------
@@ -139,6 +139,7 @@ class Outbox:
                 except OSError as error:
                     raise self._broken(error) from error
                 self.sent_bytes += sent
+                self.sent_units += 1
                 left = len(data) - sent
                 if left:
                     self._head = memoryview(data)[sent:]
@@ -208,6 +209,7 @@ class Outbox:
                 raise self._broken(error) from error
             self.sent_bytes += sent
             if sent == len(data):
+                self.sent_units += 1
                 return
             if sent:
                 self._put(data[sent:])
@@ -304,6 +306,7 @@ class Outbox:
                     break
                 # All of them at once: so each byte is joined once, however slowly it leaves.
                 head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                self.sent_units += len(chunks)
                 self._chunks = None
             try:
                 sent = self._transmit(head)

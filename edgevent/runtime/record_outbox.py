@@ -67,6 +67,7 @@ class RecordOutbox(Outbox):
                 raise self._broken(error) from error
             else:
                 self.sent_bytes += len(record)
+                self.sent_units += 1
             return
         if self.is_full and not self._make_room():
             return
@@ -104,6 +105,7 @@ class RecordOutbox(Outbox):
                 return
             size = len(record)
             self.sent_bytes += size
+            self.sent_units += 1
             self.size -= size
             self._turns.queued -= size
             if self._watching:

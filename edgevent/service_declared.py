@@ -1,0 +1,257 @@
+"""What the code of a service declares, and what its configuration file makes of that."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from .allow import Allow, parse_allow
+from .durations import format_duration, parse_duration
+from .errors import OptionError, UsageError
+from .limits import DRAIN_TIMEOUT
+from .service_places import Place, parse_link, parse_listener
+
+if TYPE_CHECKING:
+    from .options import OptionParser
+
+ON_RESTART: Final = ("auto", "exit", "exec")
+OWN_OPTIONS: Final = frozenset(
+    {
+        "allow",
+        "drain_timeout",
+        "links",
+        "listen",
+        "listeners",
+        "metrics",
+        "on_restart",
+        "pid_file",
+        "timers",
+    }
+)
+"""The names of the options that every service has, in the result of the parser."""
+
+_OFF: Final = ("off", "never")
+_SHORTEST: Final = 0.001  # seconds
+
+
+@dataclass(slots=True)
+class DeclaredLink:
+    """A link that the code asks for: a name or a shell pattern of names, and functions of it."""
+
+    pattern: str
+    optional: bool = False
+    functions: list[Callable[[Any], Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Declared:
+    """What the decorators of a service have collected."""
+
+    listeners: dict[str, Place] = field(default_factory=dict)
+    links: list[DeclaredLink] = field(default_factory=list)
+    timers: dict[str, tuple[Callable[[], Any], float | None]] = field(default_factory=dict)
+    hooks: dict[str, list[Callable[..., Any]]] = field(default_factory=dict)
+
+    # --- from the code ----------------------------------------------------------------------------
+
+    def add_listener(self, address: str, name: str, settings: Mapping[str, Any]) -> None:
+        """Adds a listener for a file that has none."""
+        number = len(self.listeners) + 1
+        name = name or ("listen" if number == 1 else f"listen-{number}")
+        if name in self.listeners:
+            raise UsageError(f"listen(): a listener {name!r} is there already")
+        place = parse_listener(name, address)
+        self.listeners[name] = place.at(settings)
+
+    def add_timer(self, name: str, function: Callable[[], Any], interval: float | None) -> None:
+        """Adds the function of a timer."""
+        if name in self.timers:
+            raise UsageError(f"timer({name!r}): there is a function for it already")
+        self.timers[name] = (function, interval)
+
+    def add_hook(self, kind: str, function: Callable[..., Any]) -> None:
+        """Adds a function for one of the events of a service."""
+        self.hooks.setdefault(kind, []).append(function)
+
+    def functions_of(self, link: str) -> list[Callable[[Any], Any]]:
+        """Gives all functions for the link of this name."""
+        return [
+            function
+            for one in self.links
+            if fnmatch.fnmatchcase(link, one.pattern)
+            for function in one.functions
+        ]
+
+    # --- what the options make of it --------------------------------------------------------------
+
+    def choose_listeners(self, options: argparse.Namespace, inherited: bool) -> dict[str, Place]:
+        """Gives the listeners: of ``--listen``, else of the file, else of the code."""
+        if options.listen:
+            names = [
+                "listen",
+                *(f"listen-{number}" for number in range(2, 1 + len(options.listen))),
+            ]
+            return dict(zip(names, options.listen, strict=True))
+        if options.listeners or inherited:
+            return dict(options.listeners)
+        return dict(self.listeners)
+
+    def read_link(self, name: str, text: str) -> Place:
+        """Reads a line of ``[links]``.
+
+        Raises:
+            OptionError: No such link is asked for, or the text is none.
+        """
+        asked = [one.pattern for one in self.links]
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in asked):
+            raise OptionError(f"this service has no such link{near(name, asked)}")
+        return parse_link(name, text)
+
+    def choose_links(self, options: argparse.Namespace) -> dict[str, Place]:
+        """Gives the links of the file.
+
+        Raises:
+            OptionError: One that the code asks for has no address.
+        """
+        links: dict[str, Place] = dict(options.links)
+        for one in self.links:
+            if not one.optional and not fnmatch.filter(links, one.pattern):
+                raise OptionError(
+                    f"link {one.pattern!r} has no address: [links] {one.pattern} = ADDRESS was"
+                    " expected"
+                )
+        return links
+
+    def read_timer(self, name: str, text: str) -> float:
+        """Reads a line of ``[timers]``: seconds, 0.0 for a timer that is off.
+
+        Raises:
+            OptionError: There is no such timer, or the text is no interval.
+        """
+        if name not in self.timers:
+            raise OptionError(f"this service has no such timer{near(name, self.timers)}")
+        if text.lower() in _OFF:
+            return 0.0
+        seconds = parse_duration(text)
+        if seconds < _SHORTEST:
+            least = format_duration(_SHORTEST)
+            raise OptionError(f"interval {text!r}: expected {least} or more, or off")
+        return seconds
+
+    def choose_timers(self, options: argparse.Namespace) -> dict[str, float]:
+        """Gives the intervals of the timers, in seconds; those that are off are not there.
+
+        Raises:
+            OptionError: A timer has no interval.
+        """
+        found = {}
+        for name, (_, usual) in self.timers.items():
+            interval = options.timers.get(name, usual)
+            if interval is None:
+                raise OptionError(
+                    f"timer {name!r} has no interval: [timers] {name} = DURATION was expected"
+                )
+            if interval:
+                found[name] = interval
+        return found
+
+
+def add_service_options(parser: OptionParser, declared: Declared) -> None:
+    """Adds the options and the sections of files that every service has."""
+    parser.add(
+        "--listen",
+        action="append",
+        type=_listener,
+        to_text=_text_of,
+        metavar="ADDRESS",
+        help="where to listen, in place of all listeners of the files; may be repeated",
+    )
+    parser.add_section("listeners", parse_listener, help="where to listen, and how")
+    parser.add_section("links", declared.read_link, help="where links go, and how")
+    parser.add_section("timers", declared.read_timer, help="intervals of timers; off for never")
+    parser.add_section("allow", _allowed, help="who may send a command")
+    parser.add_duration(
+        "--drain-timeout",
+        default=DRAIN_TIMEOUT,
+        help="how long the end waits for handlers and for what is still to leave",
+    )
+    parser.add("--pid-file", metavar="FILE", help="a file for the process id")
+    parser.add(
+        "--on-restart",
+        choices=ON_RESTART,
+        default="auto",
+        help="what RESTART does: end with status 75, or begin anew in the same process"
+        " (auto: exit under a service manager)",
+    )
+    parser.add(
+        "--metrics",
+        type=_listener,
+        to_text=_text_of,
+        metavar="ADDRESS",
+        help="where to serve the counters to Prometheus, such as unix:/run/NAME/metrics",
+    )
+
+
+def allow_of(options: argparse.Namespace) -> Allow | None:
+    """Makes the table of who may send what; ``None`` when there is nothing in it."""
+    return Allow(options.allow) if options.allow else None
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Gives the nearest of the known words as the end of a sentence, or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def changed_options(before: argparse.Namespace, now: argparse.Namespace) -> set[str]:
+    """Gives the names of the options that have another value."""
+    old, new = vars(before), vars(now)
+    names = {name for name in {*old, *new} if not name.startswith("_")}  # others are notes
+    return {name for name in names if old.get(name) != new.get(name)}
+
+
+def add_service_checks(parser: OptionParser, declared: Declared) -> None:
+    """Adds to ``--check-config`` what is known without a start: addresses, names, certificates."""
+
+    def listeners(options: argparse.Namespace) -> Iterator[str]:
+        places = declared.choose_listeners(options, False)
+        if options.metrics:
+            places["metrics"] = options.metrics
+        return _problems(places, server_side=True)
+
+    def links(options: argparse.Namespace) -> Iterator[str]:
+        return _problems(declared.choose_links(options), server_side=False)
+
+    def timers(options: argparse.Namespace) -> Iterator[str]:
+        declared.choose_timers(options)
+        return iter(())
+
+    for check in (listeners, links, timers):
+        parser.add_check(check)
+
+
+def _problems(places: Mapping[str, Place], *, server_side: bool) -> Iterator[str]:
+    from .option_checks import address_problems, tls_problems
+
+    for place in places.values():
+        yield from address_problems(place.address, listens=server_side)
+        options = place.tls_options()
+        if options is not None:
+            yield from tls_problems(options, server_side=server_side)
+
+
+def _listener(text: str) -> Place:
+    return parse_listener("", text)
+
+
+def _text_of(place: Place) -> str:
+    return place.text
+
+
+def _allowed(command: str, text: str) -> str:
+    parse_allow(command, text)
+    return text

@@ -1,0 +1,266 @@
+"""What a service's configuration file says of a listener or a link: an address, and settings.
+
+A value is ``ADDRESS [NAME=VALUE ...]``, in words as the shell has them, such as
+``tls://10.0.0.5:3002 certificate=/etc/hello/server.crt key=/etc/hello/server.key``. Nothing here
+opens a socket.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from .address import Address
+from .backoff import Backoff
+from .durations import parse_duration
+from .errors import EdgeventError, OptionError, UsageError
+from .tls import TlsOptions
+
+Convert = Callable[[str], object]
+
+_YES: Final = ("yes", "true", "on", "1")
+_NO: Final = ("no", "false", "off", "0")
+_SIZE: Final = re.compile(r"([0-9]{1,12})(KiB|MiB)?", re.ASCII)
+_UNITS: Final = {None: 1, "KiB": 1024, "MiB": 1024 * 1024}
+_MAX_PRIORITY: Final = 255
+_MODE: Final = re.compile(r"0?[0-7]{3}", re.ASCII)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in (*_YES, *_NO):
+        return text.lower() in _YES
+    raise UsageError("yes or no was expected")
+
+
+def _size(text: str) -> int:
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise UsageError("a number was expected, such as 1000 or 64KiB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _mode(text: str) -> int:
+    if not _MODE.fullmatch(text):
+        raise UsageError("the mode of a file was expected, such as 0660")
+    return int(text, 8)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _ids(text: str) -> tuple[str | int, ...]:
+    return tuple(int(word) if word.isdecimal() else word for word in _list(text))
+
+
+def _id(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _priority(text: str) -> int:
+    priority = int(text) if text.isdecimal() else -1
+    if 0 <= priority <= _MAX_PRIORITY:
+        return priority
+    raise UsageError(f"a priority from 0 to {_MAX_PRIORITY} was expected")
+
+
+def _pauses(text: str) -> str:
+    Backoff(text)
+    return text
+
+
+_TLS: Final[dict[str, Convert]] = {
+    "certificate": str,
+    "key": str,
+    "ca": str,
+    "verify": str,
+    "mutual": _boolean,
+    "allow_names": _list,
+    "server_name": str,
+    "minimum_version": str,
+    "handshake_timeout": parse_duration,
+}
+_SOCKET_FILE: Final[dict[str, Convert]] = {
+    "mode": _mode,
+    "group": _id,
+    "allow_users": _ids,
+    "allow_groups": _ids,
+    "allow_control": _boolean,
+    "priority": _priority,
+}
+_STREAM: Final[dict[str, Convert]] = {
+    **_SOCKET_FILE,
+    "allow_remote": _boolean,
+    "backlog": _size,
+    "max_connections": _size,
+    "must_introduce": _boolean,
+    "introduction_timeout": parse_duration,
+    "max_line_bytes": _size,
+    "max_fds": _size,
+    "peer_priority": _priority,
+}
+_DATAGRAM: Final[dict[str, Convert]] = {
+    **_SOCKET_FILE,
+    "allow_unauthenticated": _boolean,
+    "secret_code_file": str,
+    "auth": str,
+    "signature_window": parse_duration,
+    "groups": _list,
+    "interface": str,
+    "ttl": _size,
+    "loop": _boolean,
+    "concurrency": _size,
+    "max_datagram_bytes": _size,
+    "send_timeout": parse_duration,
+}
+_LINK: Final[dict[str, Convert]] = {
+    "pauses": _pauses,
+    "connect_timeout": parse_duration,
+    "wait_for_listener": _boolean,
+    "wait_ready": _boolean,
+    "max_kept": _size,
+    "max_kept_bytes": _size,
+    "max_line_bytes": _size,
+    "max_fds": _size,
+    "priority": _priority,
+}
+LIVE: Final = frozenset(
+    {
+        "allow_control",
+        "connect_timeout",
+        "introduction_timeout",
+        "max_connections",
+        "max_kept",
+        "max_kept_bytes",
+        "must_introduce",
+        "peer_priority",
+        "priority",
+        "send_timeout",
+        "wait_ready",
+    }
+)
+"""The settings that can change while a listener or a link stays: all are plain attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A listener or a link as the file has it; two are equal when nothing is to be changed.
+
+    Attributes:
+        address: Where it is.
+        settings: The arguments of ``Server``, ``DatagramServer`` or ``PermanentConnection`` that
+            are given, without those of TLS.
+        tls: The arguments of :class:`TlsOptions` that are given.
+        text: The value as it stood there.
+    """
+
+    address: Address
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tls: Mapping[str, Any] = field(default_factory=dict)
+    text: str = field(default="", compare=False)
+
+    def tls_options(self) -> TlsOptions | None:
+        """Makes what is asked of TLS; ``None`` when nothing is said of it."""
+        return TlsOptions(**self.tls) if self.tls else None
+
+    def differs_in(self, other: Place) -> set[str]:
+        """Gives the names of the settings that are not the same; ``address`` and ``tls`` too."""
+        names = {
+            name
+            for name in {*self.settings, *other.settings}
+            if self.settings.get(name) != other.settings.get(name)
+        }
+        return (
+            names
+            | ({"address"} if self.address != other.address else set())
+            | ({"tls"} if self.tls != other.tls else set())
+        )
+
+    def at(self, settings: Mapping[str, Any]) -> Place:
+        """Gives the same place with settings of a program below its own."""
+        return replace(self, settings={**settings, **self.settings})
+
+
+def parse_listener(name: str, text: str) -> Place:
+    """Reads where to listen, and how.
+
+    Args:
+        name: The listener's name, for nothing but the signature of a section's values.
+        text: ``ADDRESS [NAME=VALUE ...]``.
+
+    Raises:
+        OptionError: The sentence names the word, and what was expected.
+    """
+    address, words = _split(text)
+    if address.is_datagram:
+        return _place(address, words, _DATAGRAM, {}, text)
+    can_have_tls = address.scheme in ("tcp", "tls", "unix", "tls+unix")
+    if address.is_tls and not any(word.startswith("certificate=") for word in words):
+        raise OptionError(f"{address}: certificate=FILE and key=FILE were expected behind it")
+    return _place(address, words, _STREAM, _TLS if can_have_tls else {}, text)
+
+
+def parse_link(name: str, text: str) -> Place:
+    """Reads where a link goes, and how; as :func:`parse_listener`."""
+    address, words = _split(text)
+    if address.is_datagram or address.scheme == "fd":
+        raise OptionError(f"{address}: a link goes over a stream, such as tcp: or unix:")
+    return _place(address, words, _LINK, _TLS, text)
+
+
+def _split(text: str) -> tuple[Address, list[str]]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise OptionError(f"{text!r}: {error}") from None
+    if not words:
+        raise OptionError("an address was expected, such as tcp://127.0.0.1:3001")
+    return _address(words[0]), words[1:]
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except EdgeventError as error:
+        raise OptionError(str(error)) from None
+
+
+def _place(
+    address: Address,
+    words: list[str],
+    known: Mapping[str, Convert],
+    of_tls: Mapping[str, Convert],
+    text: str,
+) -> Place:
+    settings: dict[str, Any] = {}
+    tls: dict[str, Any] = {}
+    for word in words:
+        name, equal, value = word.partition("=")
+        name = name.replace("-", "_")
+        convert = known.get(name) or of_tls.get(name)
+        if convert is None or not equal:
+            raise OptionError(_unknown(address, word, name, [*known, *of_tls]))
+        try:
+            converted = convert(value)
+        except EdgeventError as error:
+            raise OptionError(f"{name}={value}: {error}") from None
+        if name in of_tls and name not in known:
+            tls["authorities" if name == "ca" else name] = converted
+        else:
+            settings[name] = converted
+    try:
+        TlsOptions(**tls)
+    except UsageError as error:
+        raise OptionError(f"{address}: {error}") from None
+    return Place(address, settings, tls, text)
+
+
+def _unknown(address: Address, word: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    expected = "NAME=VALUE was expected" if name in known else "there is no such setting"
+    return f"{word!r}: {expected} of {address.scheme}:{hint if name not in known else ''}"

@@ -1,0 +1,343 @@
+"""One run of a service: from its options to its end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from .communicator import Communicator
+from .connection import FAILURES
+from .dispatcher import Dispatcher
+from .errors import EdgeventError
+from .links.handler import Handler
+from .pid_file import PidFile
+from .runtime.signal_names import catchable
+from .runtime.signals import ReceivedSignal, SignalWatch
+from .service_declared import OWN_OPTIONS, Declared, allow_of, changed_options
+from .service_links import Links, Timers
+from .service_listeners import InheritedSocket, Listeners
+from .service_places import Place
+from .service_sets import PlaceSet
+from .systemd import Notifier
+
+if TYPE_CHECKING:
+    from .logs import Logs
+    from .options import OptionParser
+
+logger = logging.getLogger("edgevent.service")
+
+_OF_LOGGING: Final = frozenset({"console", "debug", "no_log", "quiet", "syslog", "trace"})
+_METRICS: Final = "metrics"
+_LONG: Final = 3600.0
+
+
+class ServiceCommunicator(Communicator):
+    """A communicator whose service is told before it stops, whoever stops it."""
+
+    before_stop: Callable[[], None] | None = None
+    was_stopped = False
+
+    def stop(self, drain_timeout: float | None = None) -> None:
+        """Stops, once the service has done what it has to do before."""
+        self.was_stopped = True
+        before, self.before_stop = self.before_stop, None
+        if before is not None and drain_timeout is None:
+            before()
+        else:
+            super().stop(drain_timeout)
+
+
+class Run:
+    """What a service has while it runs.
+
+    Args:
+        name: The service's name.
+        parser: Reads the options anew.
+        declared: What the code has declared.
+        dispatcher: Takes the messages.
+        handler: What serves the peers of streams in place of the dispatcher alone.
+        communicator: Runs everything.
+        options: What the parser has read.
+        argv: The command line that it has read, for the next time.
+        logs: The log.
+        notifier: Tells the service manager.
+        inherited: The sockets that the service manager has handed over.
+
+    Attributes:
+        begins_anew: Whether the program is to be executed anew at the end.
+        is_running: Whether everything is open, and the end has not begun.
+        options: What the parser has read last.
+        quitting: Whether all services go down with this one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parser: OptionParser,
+        declared: Declared,
+        dispatcher: Dispatcher,
+        handler: Handler,
+        communicator: ServiceCommunicator,
+        options: argparse.Namespace,
+        argv: Sequence[str] | None,
+        logs: Logs,
+        notifier: Notifier,
+        inherited: Sequence[InheritedSocket],
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.quitting = False
+        self.is_running = self.begins_anew = False
+        self.communicator = communicator
+        self._parser = parser
+        self._declared = declared
+        self._dispatcher = dispatcher
+        self._argv = argv
+        self._logs = logs
+        self._notifier = notifier
+        self._pid_file: PidFile | None = None
+        self._watches: list[SignalWatch] = []
+        self._reload_wanted = self._reloading = self._stopping = False
+        self.listeners = Listeners(communicator, dispatcher, handler, inherited)
+        self.links = Links(communicator, dispatcher, declared.functions_of)
+        self.timers = Timers(communicator, declared.timers)
+        self._metrics: PlaceSet[Any] = PlaceSet(
+            "metrics",
+            communicator,
+            self._make_metrics,
+            check=lambda name, place: None,
+            retire=lambda former, new: former.close(),
+            one_an_address=True,
+        )
+
+    # --- the start --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens everything; may switch greenlets.
+
+        Raises:
+            OptionError: The options cannot be used.
+            EdgeventError: Something cannot be opened.
+        """
+        from .logrotate import log_rotation_from_options
+
+        options, declared, communicator = self.options, self._declared, self.communicator
+        permits = allow_of(options)
+        intervals = declared.choose_timers(options)
+        links = declared.choose_links(options)
+        if options.pid_file:
+            self._pid_file = PidFile(options.pid_file)
+        communicator.drain_timeout = options.drain_timeout
+        communicator.stop_on("SIGTERM", "SIGINT")
+        self._watch("SIGHUP", self.reload)
+        self._watch("SIGUSR1", self.log_counters)
+        self._watch("SIGUSR2", communicator.log_alive)
+        self._dispatcher.permits = permits
+        if hasattr(options, "path_to_message_definitions"):  # the program has added this group
+            from .option_groups import definitions_from_options
+
+            self._dispatcher.definitions = definitions_from_options(options)
+        self._call("start", options)
+        places = declared.choose_listeners(options, self.listeners.has_inherited)
+        self.listeners.commit(self.listeners.prepare(places))
+        self.links.commit(self.links.prepare(links))
+        self._metrics.commit(self._metrics.prepare(_metrics_of(options)))
+        self.timers.set(intervals)
+        rotation = log_rotation_from_options(options, self._logs)
+        if rotation is not None:
+            communicator.add_connection(rotation)
+        if interval := self._notifier.watchdog_interval:
+            communicator.every(interval, self._notifier.watchdog, keep_running=False)
+            self._notifier.watchdog()
+        if communicator.was_stopped:  # by a signal, or by what was called at the start
+            return
+        communicator.before_stop = self._begin_stop
+        self._notifier.ready(self._status())
+        self.is_running = True
+
+    def _make_metrics(self, name: str, place: Place) -> Any:
+        from .metrics import MetricsListener  # HTTP, which few services speak
+
+        settings = {**place.settings, "name": name}
+        if options := place.tls_options():
+            settings["tls"] = options
+        return MetricsListener(place.address, **settings)
+
+    def _status(self) -> str:
+        where = ", ".join(self.listeners.addresses)
+        return f"listening on {where}" if where else "running"
+
+    def _watch(self, name: str, function: Callable[[], None]) -> None:
+        """Has a function called in a turn after a signal.
+
+        Unlike a ``SignalSource``, this goes on while the communicator drains: the signal would end
+        the process then.
+        """
+
+        def received(signal: ReceivedSignal) -> None:
+            self.communicator.turns.loop.run_callback(self._signalled, signal, function)
+
+        self._watches.append(SignalWatch(catchable(name), received))
+
+    def _signalled(self, received: ReceivedSignal, function: Callable[[], None]) -> None:
+        try:
+            logger.info("%s: %s", self.name, received)
+            if not (self._stopping or self.communicator.turns.forked):
+                self.communicator.after(0.0, function, keep_running=False)
+        except BaseException as error:
+            self.communicator.turns.failed(error)
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    def log_counters(self) -> None:
+        """Logs what the communicator has counted."""
+        from .counters import snapshot
+
+        for line in snapshot(self.communicator).as_text().splitlines():
+            logger.info("%s: %s", self.name, line)
+
+    def reload(self) -> None:
+        """Reads the configuration again, and applies what can change while the service runs.
+
+        May switch greenlets. A configuration that cannot be used is logged, and nothing changes.
+        """
+        self._reload_wanted = True
+        if self._reloading:
+            return  # by the one that runs
+        self._reloading = True
+        self._notifier.reloading("reading the configuration again")
+        # The last listener may go before the next one comes.
+        keeper = self.communicator.every(_LONG, lambda: None)
+        try:
+            while self._reload_wanted and not self._stopping:
+                self._reload_wanted = False
+                try:
+                    self._reload_once()
+                except EdgeventError as error:
+                    logger.error("%s: the configuration stays as it was: %s", self.name, error)
+        finally:
+            self._reloading = False
+            keeper.close()
+            if not self._stopping:
+                self._notifier.ready(self._status())
+
+    def _reload_once(self) -> None:
+        declared, before = self._declared, self.options
+        options = self._parser.read(self._argv)
+        permits = allow_of(options)
+        intervals = declared.choose_timers(options)
+        places = declared.choose_listeners(options, self.listeners.has_inherited)
+        links = self.links.prepare(declared.choose_links(options))
+        prepared = [links]
+        try:
+            metrics = self._metrics.prepare(_metrics_of(options))
+            prepared.append(metrics)
+            listeners = self.listeners.prepare(places)
+            prepared.append(listeners)
+            self._logs.apply(options)
+        except BaseException:
+            for change in prepared:
+                change.undo()
+            raise
+        # From here on nothing is refused any more.
+        self.options = options
+        changed = changed_options(before, options)
+        self._logs.reopen()
+        self._dispatcher.permits = permits
+        self.communicator.drain_timeout = options.drain_timeout
+        self.listeners.commit(listeners)
+        self.links.commit(links)
+        self._metrics.commit(metrics)
+        timers = self.timers.set(intervals)
+        for kind, names in (
+            ("listeners", listeners.names),
+            ("links", links.names),
+            ("timers", timers),
+        ):
+            if names:
+                logger.info("%s: %s changed: %s", self.name, kind, ", ".join(names))
+        self._tell_of_restart(changed)
+        logger.info(
+            "%s: the configuration was read again: %s",
+            self.name,
+            ", ".join(sorted(changed)) or "nothing changed",
+        )
+        self._call_safely("reload", options, changed)
+
+    def _tell_of_restart(self, changed: set[str]) -> None:
+        needing = changed & {"pid_file"} | {one for one in changed if one.startswith("logrotate")}
+        if not self._declared.hooks.get("reload"):
+            needing |= {
+                name
+                for name in changed - OWN_OPTIONS - _OF_LOGGING
+                if not name.startswith(("log_", "logrotate"))
+            } - {"log"}
+        for name in sorted(needing):
+            logger.warning("%s: the new value of %s needs a restart", self.name, name)
+
+    def choose_restart(self) -> None:
+        """Decides, when RESTART has come, what follows the end."""
+        chosen = self.options.on_restart
+        is_managed = self._notifier.is_active or self.listeners.has_inherited
+        self.begins_anew = chosen == "exec" or (chosen == "auto" and not is_managed)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _begin_stop(self) -> None:
+        """The communicator is about to stop: this side comes first."""
+        self._stopping = True
+        self.is_running = False
+        if self.begins_anew:
+            self._notifier.reloading("beginning anew")
+        else:
+            self._notifier.stopping("stopping")
+        if self._declared.hooks.get("stop"):
+            self.communicator.after(0.0, self._stop_hooks)
+            self.communicator.after(self.communicator.drain_timeout or 1e-9, self._stop_late)
+        else:
+            self.communicator.stop()
+
+    def _stop_hooks(self) -> None:
+        try:
+            self._call_safely("stop", self.quitting)
+        finally:
+            self.communicator.stop()
+
+    def _stop_late(self) -> None:
+        logger.warning("%s: what is to be done before the end takes too long", self.name)
+        self.communicator.stop()
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.communicator.close()
+        for watch in self._watches:
+            watch.stop()
+        self._watches.clear()
+        self.listeners.close(hand_on=self.begins_anew)
+        self._dispatcher.permits = None
+        if self._pid_file is not None:
+            self._pid_file.close()
+
+    # --- functions of the user --------------------------------------------------------------------
+
+    def _call(self, kind: str, *arguments: Any) -> None:
+        for function in self._declared.hooks.get(kind, ()):
+            function(*arguments)
+
+    def _call_safely(self, kind: str, *arguments: Any) -> None:
+        for function in self._declared.hooks.get(kind, ()):
+            try:
+                function(*arguments)
+            except FAILURES:
+                name = getattr(function, "__qualname__", repr(function))
+                logger.exception("%s: %s of on_%s failed", self.name, name, kind)
+
+    def ready(self, message: Any) -> None:
+        """Calls the functions for READY."""
+        self._call("ready", message)
+
+
+def _metrics_of(options: argparse.Namespace) -> dict[str, Place]:
+    return {_METRICS: options.metrics} if options.metrics else {}
