@@ -4,28 +4,34 @@ Later ones win: ``/etc/edgevent/NAME.conf``, ``/etc/edgevent/NAME.d/NN-*.conf`` 
 ``~/.config/edgevent/NAME.conf``, the file of ``--config``, the environment variables
 ``EDGEVENT_NAME_OPTION``, the command line. An error is one line on the error output that names
 where the option stands, and exit status 2. A tool may have files in another folder before them,
-and a variable that holds a piece of command line.
+and a variable that holds a piece of command line. edgevent.conf(5) describes the files.
+
+Nothing here switches greenlets, but what looks names up for ``--check-config``.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import glob
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, Final, NoReturn
-
-import configargparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from .address import Address
-from .definitions import read_ini
 from .durations import format_duration, parse_duration
-from .errors import DefinitionError, DurationError, EdgeventError, OptionError
+from .errors import DurationError, EdgeventError, OptionError, UsageError
+from .option_checks import address_problems
+from .option_output import Writer
+from .option_parsing import PlaceParser
+from .option_reading import Reading
+from .option_secrets import others_can_read
+from .option_sections import Section
+from .option_values import SPECIALS, Converter, long_names, with_default
 
-_BOOLEANS: Final = ("true", "on", "yes", "1", "false", "off", "no", "0")
+Check = Callable[[argparse.Namespace], Iterable[str]]
+"""Looks at the values without a start, and yields a sentence for each thing that is wrong."""
+
+_SHOW, _CHECK, _WRITE = SPECIALS
 
 
 class OptionParser:
@@ -36,7 +42,8 @@ class OptionParser:
         description: One sentence for ``--help``.
         config_folder: The folder of ``NAME.conf`` and ``NAME.d``.
         version: What ``--version`` prints behind the name; by default the version of this package.
-        other_folders: Further folders of ``NAME.conf`` and ``NAME.d``, which are read first.
+        other_folders: Further folders of ``NAME.conf`` and ``NAME.d``, which are read first, with
+            the ``G.d/NN-NAME.conf`` of the C++ library, where ``G`` is the name of the folder.
         variable: An environment variable that holds a piece of command line, in the shell's quotes;
             it stands before the words of the command line.
         examples: Command lines for the end of ``--help``.
@@ -61,41 +68,31 @@ class OptionParser:
     ) -> None:
         self.name = name
         self._lists: dict[str, list[Address]] = {}
-        self._piece = variable
-        self._place = ""  # of what is parsed at the moment, for errors
-        # ConfigArgParse has no types: this is the one place that knows.
-        self._parser: Any = configargparse.ArgumentParser(
-            prog=name,
-            description=description,
-            allow_abbrev=False,
-            default_config_files=[
-                glob.escape(file) for file in _files(name, [*other_folders, config_folder])
-            ],
-            epilog="Examples: " + "; ".join(examples) if examples else None,
-            args_for_setting_config_path=["--config"],
-            config_arg_help_message="a configuration file, read after the default ones",
-            # It wants a class, to be called without arguments.
-            config_file_parser_class=type(
-                "FileParser",
-                (_FileParser, configargparse.ConfigFileParser),
-                {"keys": staticmethod(self._keys)},
-            ),
-            config_file_open_func=self._open,
-            auto_env_var_prefix=self._variable(""),
-        )
-        self._parser.error = self._fail
+        self._to_text: dict[str, Callable[[Any], str]] = {}
+        self._checks: list[Check] = [self._check_secrets]
+        self._reading = Reading(argparse.Namespace())
         if version is None:
             # The package itself stands on a floor above this module.
             version = getattr(sys.modules.get(__package__ or ""), "__version__", "")
-        self._parser.add_argument(
-            "--version", action="version", version=f"{name} {version}".strip()
+        self._places = PlaceParser(
+            name,
+            description,
+            version=version,
+            folders=(config_folder, other_folders),
+            variable=variable,
+            examples=examples,
         )
 
-    def add(self, *flags: str, **settings: object) -> argparse.Action:
+    # --- what there is ----------------------------------------------------------------------------
+
+    def add(
+        self, *flags: str, to_text: Callable[[Any], str] | None = None, **settings: object
+    ) -> argparse.Action:
         """Add an option or argument.
 
         Args:
             flags: The option's names, or the argument's one name.
+            to_text: Writes a default in the form in which ``type`` reads it; ``str`` by default.
             settings: As of ``argparse.ArgumentParser.add_argument``. Of an error of this package
                 that ``type`` raises, the user sees the sentence.
 
@@ -104,9 +101,16 @@ class OptionParser:
         """
         convert = settings.get("type")
         if callable(convert):
-            settings["type"] = _Converter(convert)
-        action: argparse.Action = self._parser.add_argument(*flags, **settings)
+            settings["type"] = Converter(convert)
+        action = self._places.add(*flags, **settings)
+        if to_text is not None:
+            self._to_text[action.dest] = to_text
         return action
+
+    @property
+    def actions(self) -> list[argparse.Action]:
+        """All options and arguments, as argparse made them."""
+        return self._places.actions
 
     def add_address(
         self,
@@ -117,6 +121,7 @@ class OptionParser:
         default_port: int | None = None,
         help: str = "",
         multiple: bool = False,
+        listens: bool | None = None,
     ) -> None:
         """Add an option whose value is an :class:`Address`.
 
@@ -128,6 +133,8 @@ class OptionParser:
             help: A text for ``--help``.
             multiple: The option may be repeated, and its value is a list; a place that wins
                 replaces the whole list.
+            listens: What ``--check-config`` tries: with ``True`` whether the address can be
+                listened on, with ``False`` whether its host can be found, by default nothing.
 
         Raises:
             AddressError: The default is no address.
@@ -138,14 +145,16 @@ class OptionParser:
 
         texts = (default,) if isinstance(default, str) else default or ()
         defaults = [convert(text) for text in texts]
-        shown = _with_default(help, ", ".join(map(str, defaults)))
+        shown = with_default(help, ", ".join(map(str, defaults)))
         if multiple:
             action = self.add(flag, type=convert, help=shown, metavar="ADDRESS", action="append")
             # argparse would append to a default list instead of replacing it.
             self._lists[action.dest] = defaults
         else:
             value = defaults[0] if defaults else None
-            self.add(flag, type=convert, help=shown, metavar="ADDRESS", default=value)
+            action = self.add(flag, type=convert, help=shown, metavar="ADDRESS", default=value)
+        if listens is not None:
+            self.add_check(lambda options: self._check_addresses(options, action.dest, listens))
 
     def add_duration(
         self,
@@ -177,11 +186,70 @@ class OptionParser:
             return seconds
 
         value = None if default is None else convert(default)
-        shown = _with_default(help, "" if value is None else format_duration(value))
-        self.add(*flags, type=convert, help=shown, metavar="DURATION", default=value)
+        shown = with_default(help, "" if value is None else format_duration(value))
+        self.add(
+            *flags,
+            type=convert,
+            help=shown,
+            metavar="DURATION",
+            default=value,
+            to_text=format_duration,
+        )
+
+    def add_section(self, name: str, convert: Callable[[str, str], Any], *, help: str = "") -> None:
+        """Add a section of the files, ``[name]``, whose keys are the user's own.
+
+        The value in the result is a ``dict`` by key. A later place replaces single keys. On the
+        command line it is ``--name KEY=VALUE``, in the environment such words in the shell's
+        quotes.
+
+        Args:
+            name: The section's name.
+            convert: Turns a key and its text into a value; of an error of this package that it
+                raises, the user sees the sentence.
+            help: A text for ``--help``.
+        """
+        section = Section(name.replace("_", "-"), convert, help)
+        self.add(f"--{section.name}", action="append", metavar="KEY=VALUE", help=help)
+        self._places.sections[section.name] = section
+
+    def add_secret(self, *flags: str, help: str = "", metavar: str = "SECRET") -> None:
+        """Add an option whose value is never shown, with its companion ``--...-file``.
+
+        The file is one that its owner alone can read. A credential of systemd's (a file
+        ``PROGRAM.OPTION``, or ``OPTION``, in ``$CREDENTIALS_DIRECTORY``) wins over configuration
+        files. The value is a text, or ``None``.
+
+        Args:
+            flags: The option's names; a long one among them.
+            help: A text for ``--help``.
+            metavar: What ``--help`` shows for the value.
+
+        Raises:
+            UsageError: There is no long name.
+        """
+        secret = self.add(*flags, help=help, metavar=metavar)
+        names = long_names(secret)
+        if not names:
+            raise UsageError(f"{', '.join(flags)}: expected a name that begins with --")
+        file = self.add(
+            f"--{names[0]}-file", metavar="FILE", help=f"a file with --{names[0]}, for nobody else"
+        )
+        self._places.secrets[secret] = file
+
+    def add_check(self, check: Check) -> None:
+        """Add to what ``--check-config`` looks at.
+
+        Args:
+            check: Gets the values, and yields a sentence for each thing that is wrong. An error of
+                this package that it raises is one more.
+        """
+        self._checks.append(check)
+
+    # --- reading ----------------------------------------------------------------------------------
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """Read all places.
+        """Read all places, or do what ``--show-config`` and its like ask for.
 
         The words of an argument that takes any number may stand on both sides of an option.
 
@@ -192,200 +260,132 @@ class OptionParser:
             The values by option name, ``_`` between words.
 
         Raises:
-            SystemExit: With status 2 after an error, 0 after ``--help`` and ``--version``.
+            SystemExit: With status 2 after an error, 0 after ``--help``, ``--version`` and what
+                else ends the program; 1 when a file cannot be written.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
-        namespace: argparse.Namespace
         try:
-            self._check_environment()
-            arguments = [*self._read_piece(), *arguments]
-            namespace, unknown = self._parser.parse_known_args(arguments)
+            asked = self._places.find_asked(arguments)
+            if _CHECK in asked:
+                raise SystemExit(self._check(arguments))
+            namespace = self.read(arguments)
+            if _SHOW in asked:
+                self._print(self._writer().show())
+            elif _WRITE in asked:
+                path = os.path.expanduser(self._reading.asked[_WRITE])
+                try:
+                    self._writer().write(path)
+                except OSError as error:
+                    self._say(f"{path}: {error.strerror}")
+                    raise SystemExit(1) from None
         except OptionError as error:
-            self._fail(str(error))
-        self._add_rest(namespace, unknown)
-        for name, defaults in self._lists.items():
-            if getattr(namespace, name) is None:
-                setattr(namespace, name, list(defaults))
+            self._say(str(error))
+            raise SystemExit(2) from None
+        if asked:
+            raise SystemExit(0)
         return namespace
 
-    def source(self, option: str) -> str:
-        """Tell where the value of an option came from, after :meth:`parse`.
+    def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Read all places; a service may do so again, and finds new and changed files.
 
         Args:
-            option: Its name in the result of :meth:`parse`.
+            argv: As of :meth:`parse`.
 
         Returns:
-            ``command line``, ``environment variable NAME``, the path of a file, or ``default``.
+            As of :meth:`parse`.
+
+        Raises:
+            OptionError: One line that names the place. :meth:`source` goes on telling of the
+                reading before.
+            SystemExit: After ``--help`` and ``--version``.
         """
-        sources = self._parser.get_source_to_settings_dict()
-        _, words = sources.get("command_line", {}).get("", (None, ()))
-        if any(self._sets(option, word) for word in words):
-            return "command line"
-        for source, settings in sources.items():
-            for key, (action, _) in settings.items():
-                if action is not None and action.dest == option and source != "defaults":
-                    kind, _, path = source.partition("|")
-                    return path if kind == "config_file" else f"environment variable {key}"
+        self._reading = self._read(list(sys.argv[1:] if argv is None else argv))
+        return self._reading.namespace
+
+    def source(self, option: str) -> str:
+        """Tell where the value of an option came from, after it was read.
+
+        Args:
+            option: Its name in the result of :meth:`read`.
+
+        Returns:
+            ``command line``, ``environment variable NAME``, ``FILE:LINE``, or ``default``; of a
+            section that of each key, with commas between.
+        """
+        section = self._places.sections.get(option.replace("_", "-"))
+        if section is not None:
+            places = [one.place.text for one in self._reading.entries.get(section.name, ())]
+            return ", ".join(dict.fromkeys(places)) or "default"
+        for action, given in self._reading.given.items():
+            if action.dest == option:
+                return given[-1].place.text
         return "default"
 
-    def _sets(self, option: str, word: str) -> bool:
-        flags = [
-            flag
-            for action in self._parser._actions
-            if action.dest == option
-            for flag in action.option_strings
-        ]
-        # The value of a short option may stand right behind it.
-        short = tuple(flag for flag in flags if flag[:2] != "--")
-        return word.partition("=")[0] in flags or bool(short and word.startswith(short))
+    def _read(self, argv: Sequence[str], mistakes: list[str] | None = None) -> Reading:
+        reading = self._places.read(argv, mistakes)
+        for name, defaults in self._lists.items():
+            if getattr(reading.namespace, name) is None:
+                setattr(reading.namespace, name, list(defaults))
+        return reading
 
-    def _read_piece(self) -> list[str]:
-        """Give the words of the variable that holds a piece of command line."""
-        place = f"environment variable {self._piece}"
+    def _writer(self) -> Writer:
+        places = self._places
+        return Writer(
+            self.name,
+            places.actions,
+            places.sections,
+            places.secrets,
+            self._to_text,
+            self._reading,
+        )
+
+    # --- checks -----------------------------------------------------------------------------------
+
+    def _check(self, arguments: Sequence[str]) -> int:
+        """Print each mistake; return the exit status."""
+        mistakes: list[str] = []
         try:
-            words = shlex.split(os.environ.get(self._piece, "") if self._piece else "")
-        except ValueError as error:
-            raise OptionError(f"{place}: {error}") from None
-        if words:
-            # By itself first, for its errors alone, so that they name the place.
-            self._place = f"{place}: "
-            _, unknown = argparse.ArgumentParser.parse_known_args(self._parser, words)
-            self._add_rest(argparse.Namespace(), unknown)
-            self._place = ""
-        return words
+            self._reading = self._read(arguments, mistakes)
+        except OptionError as error:
+            mistakes.append(str(error))
+        else:
+            for check in self._checks:
+                try:
+                    mistakes += check(self._reading.namespace)
+                except EdgeventError as error:
+                    mistakes.append(str(error))
+        for mistake in dict.fromkeys(mistakes):
+            self._say(mistake)
+        if not mistakes:
+            self._print(f"{self.name}: the options are right\n")
+        return 2 if mistakes else 0
 
-    def _add_rest(self, namespace: argparse.Namespace, unknown: list[str]) -> None:
-        """Put what argparse left over where it belongs, or say that it belongs nowhere."""
-        options = [word for word in unknown if word.startswith("-") and word != "--"]
-        many = [one for one in self._parser._get_positional_actions() if one.nargs in ("*", "+")]
-        if unknown and (options or not many):
-            known = [flag for action in self._parser._actions for flag in action.option_strings]
-            word = (options or unknown)[0].partition("=")[0]
-            self._fail(f"argument {word!r} is unknown{_nearest(word, known)}")
+    def _check_addresses(
+        self, options: argparse.Namespace, option: str, listens: bool
+    ) -> Iterator[str]:
+        found = getattr(options, option)
+        for address in found if isinstance(found, list) else [found]:
+            if address is not None:
+                for problem in address_problems(address, listens=listens):
+                    yield f"{option.replace('_', '-')} ({self.source(option)}): {problem}"
+
+    def _check_secrets(self, options: argparse.Namespace) -> Iterator[str]:
+        for secret in self._places.secrets:
+            path = self._reading.place(secret).file
+            problem = path and self._reading.given[secret][-1].text and others_can_read(path)
+            if problem:
+                yield f"{path}: {long_names(secret)[0]}: {problem}"
+
+    def _print(self, text: str) -> None:
         try:
-            for word in unknown:
-                if word != "--":
-                    values = getattr(namespace, many[0].dest, None) or []
-                    value = self._parser._get_value(many[0], word)
-                    setattr(namespace, many[0].dest, [*values, value])
-        except argparse.ArgumentError as error:
-            self._fail(str(error))
-
-    def _keys(self) -> dict[str, argparse.Action]:
-        """Give the options that files may set, by each long name, with ``-`` between words."""
-        return {name: action for action in self._parser._actions for name in _long_names(action)}
-
-    def _check_environment(self) -> None:
-        # ConfigArgParse would name the option, but not the variable.
-        for action in self._parser._actions:
-            for variable in map(self._variable, _long_names(action)[:1]):
-                if variable in os.environ:
-                    _check(f"environment variable {variable}", action, os.environ[variable])
-
-    def _variable(self, option: str) -> str:
-        return f"edgevent_{self.name}_{option}".replace("-", "_").upper()
-
-    def _open(self, path: str) -> IO[str]:
-        try:
-            return open(path, encoding="utf-8")
+            sys.stdout.write(text)
+            sys.stdout.flush()
         except OSError as error:
-            self._fail(f"{path}: {error.strerror}")
+            # Python would try once more at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self._say(f"standard output: {error.strerror}")
+            raise SystemExit(1) from None
 
-    def _fail(self, message: str) -> NoReturn:
-        print(f"{self.name}: {self._place}{message}".replace("\n", " "), file=sys.stderr)
-        raise SystemExit(2)
-
-
-class _Converter:
-    """A conversion whose errors reach the user: those of this package as they are."""
-
-    def __init__(self, convert: Callable[[str], object]) -> None:
-        self._convert = convert
-
-    def __call__(self, text: str) -> object:
-        try:
-            return self._convert(text)
-        except EdgeventError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        except (TypeError, ValueError):
-            kind = getattr(self._convert, "__name__", "another value")
-            raise argparse.ArgumentTypeError(f"value {text!r}: expected {kind}") from None
-
-
-class _FileParser:
-    """What ConfigArgParse takes for a file format: the INI format of the C++ library."""
-
-    keys: Callable[[], dict[str, argparse.Action]]
-
-    def get_syntax_description(self) -> str:
-        return "Files hold lines of name = value; a comment begins with # or ;."
-
-    def parse(self, stream: IO[str]) -> dict[str, str | list[str]]:
-        known = self.keys()
-        items: dict[str, str | list[str]] = {}
-        lists: dict[str, list[str]] = {}
-        try:
-            for where, section, key, value in read_ini(stream.read(), stream.name):
-                name = f"{section}::{key}" if section else key
-                action = known.get(name.replace("_", "-"))
-                if action is None:
-                    near = _nearest(name.replace("_", "-"), known)
-                    raise OptionError(f"{where}: key {name!r} is unknown: expected an option{near}")
-                _check(f"{where}: key {key!r}", action, value)
-                option = _long_names(action)[0]
-                if isinstance(action, argparse._AppendAction):
-                    items[option] = lists.setdefault(option, [])
-                    lists[option].append(value)
-                else:
-                    items[option] = value
-        except UnicodeDecodeError:
-            raise OptionError(f"{stream.name}: expected UTF-8 text") from None
-        except DefinitionError as error:
-            raise OptionError(str(error)) from None
-        return items
-
-
-def _files(name: str, folders: Iterable[str | os.PathLike[str]]) -> list[str]:
-    files = []
-    for path in folders:
-        folder = os.fspath(path)
-        pattern = os.path.join(glob.escape(folder), f"{name}.d", "[0-9][0-9]-*.conf")
-        files += [os.path.join(folder, f"{name}.conf"), *sorted(glob.glob(pattern))]
-    return [*files, os.path.expanduser(f"~/.config/edgevent/{name}.conf")]
-
-
-def _long_names(action: argparse.Action) -> list[str]:
-    """Give the names by which files and the environment may set an option."""
-    if action.dest in ("help", "version", "config_file"):
-        return []
-    names = [flag[2:].replace("_", "-") for flag in action.option_strings if flag[:2] == "--"]
-    # The second name of a boolean option is its negation.
-    return names[:1] if isinstance(action, argparse.BooleanOptionalAction) else names
-
-
-def _check(where: str, action: argparse.Action, value: str) -> None:
-    """Convert a value for its error alone, which can name the place only here."""
-    if action.nargs == 0:
-        if value.lower() not in _BOOLEANS:
-            raise OptionError(f"{where}: value {value!r}: expected one of {', '.join(_BOOLEANS)}")
-        return
-    converted: object = value
-    if isinstance(action.type, _Converter):
-        try:
-            converted = action.type(value)
-        except argparse.ArgumentTypeError as error:
-            raise OptionError(f"{where}: {error}") from None
-    if action.choices is not None and converted not in action.choices:
-        choices = [str(choice) for choice in action.choices]
-        near = _nearest(value, choices)
-        raise OptionError(f"{where}: value {value!r}: expected one of {', '.join(choices)}{near}")
-
-
-def _with_default(text: str, default: str) -> str:
-    # argparse formats help with "%", which the scope of an IPv6 address holds as well.
-    return f"{text} (default: {default.replace('%', '%%')})" if default else text
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    def _say(self, message: str) -> None:
+        print(f"{self.name}: {message}".replace("\n", " "), file=sys.stderr)

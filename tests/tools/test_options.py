@@ -290,8 +290,8 @@ def test_other_folders_are_read_before(tmp_path: Path) -> None:
     parser = with_words(tmp_path, other_folders=[tmp_path / "theirs"])
     options = parser.parse([])
     assert (options.level, options.name) == ("ours", ["theirs"])
-    assert parser.source("level") == str(tmp_path / "ours" / "hello.conf")
-    assert parser.source("name") == str(tmp_path / "theirs" / "hello.conf")
+    assert parser.source("level") == f"{tmp_path / 'ours' / 'hello.conf'}:1"
+    assert parser.source("name") == f"{tmp_path / 'theirs' / 'hello.conf'}:2"
 
 
 def test_a_piece_of_command_line_stands_before_it(

@@ -1,0 +1,168 @@
+"""Configuration files: where they are, and what their lines say.
+
+The format is the INI format of the C++ library (:func:`edgevent.definitions.read_ini`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from .definitions import read_ini
+from .errors import DefinitionError, OptionError
+from .option_sections import Entry, Section, plain
+from .option_values import Place, check_value, long_names, nearest, split_words, takes_several
+
+_NUMBERED: Final = "[0-9][0-9]-"
+
+
+def config_files(
+    name: str,
+    folder: str | os.PathLike[str],
+    other_folders: Iterable[str | os.PathLike[str]] = (),
+) -> list[str]:
+    """Give the files that may hold options of a program, in the order in which they are read.
+
+    Args:
+        name: The program's name.
+        folder: The folder of ``NAME.conf`` and ``NAME.d/NN-*.conf``.
+        other_folders: Folders that are read before. In each of them there may also be the
+            ``G.d/NN-NAME.conf`` of the C++ library, G being the name of the folder.
+
+    Returns:
+        Paths; of ``NAME.d`` and ``G.d`` those that are there now.
+    """
+    files = []
+    for path in other_folders:
+        other = os.fspath(path)
+        group = os.path.basename(os.path.normpath(other))
+        files += [os.path.join(other, f"{name}.conf")]
+        files += _find(other, f"{name}.d", f"{_NUMBERED}*.conf")
+        files += _find(other, f"{group}.d", f"{_NUMBERED}{glob.escape(name)}.conf")
+    own = os.fspath(folder)
+    files += [os.path.join(own, f"{name}.conf"), *_find(own, f"{name}.d", f"{_NUMBERED}*.conf")]
+    # A program that is named like its group would have the same files twice.
+    return [*dict.fromkeys(files), os.path.expanduser(f"~/.config/edgevent/{name}.conf")]
+
+
+def _find(folder: str, below: str, pattern: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(folder), glob.escape(below), pattern)))
+
+
+@dataclass(slots=True)
+class FileContent:
+    """What one file says.
+
+    Attributes:
+        path: The file.
+        places: By option, where each of its values stands.
+        entries: By section, its keys.
+    """
+
+    path: str
+    places: dict[str, list[str]] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+
+
+class FileReader:
+    """What ConfigArgParse takes for a file format.
+
+    Args:
+        options: Gives the options by key.
+        sections: The sections by name.
+        report: Takes a mistake, and raises it unless all mistakes are collected.
+    """
+
+    def __init__(
+        self,
+        options: Callable[[], Mapping[str, argparse.Action]],
+        sections: Mapping[str, Section],
+        report: Callable[[OptionError], None],
+    ) -> None:
+        self._options = options
+        self._sections = sections
+        self._report = report
+        self.contents: list[FileContent] = []  # ConfigArgParse begins with the last file
+
+    def get_syntax_description(self) -> str:
+        """Give a sentence for ``--help``."""
+        return "Files hold lines of name = value; a comment begins with # or ;."
+
+    def parse(self, stream: IO[str]) -> dict[str, str | list[str]]:
+        """Read a file: its options are returned, its sections are kept.
+
+        Raises:
+            OptionError: A line is wrong; the sentence names file, line, key and the nearest key.
+        """
+        content = FileContent(stream.name)
+        self.contents.append(content)
+        known = self._options()
+        items: dict[str, str | list[str]] = {}
+        try:
+            for where, section, key, value in read_ini(stream.read(), stream.name):
+                try:
+                    if section and (found := self._sections.get(plain(section))):
+                        self._add_entry(content, found, where, key, value)
+                    else:
+                        action = self._find(known, where, section, key)
+                        self._add_item(items, content, action, where, key, value)
+                except OptionError as error:
+                    self._report(error)
+        except DefinitionError as error:
+            self._report(OptionError(str(error)))
+        return items
+
+    def _add_entry(
+        self, content: FileContent, section: Section, where: str, key: str, value: str
+    ) -> None:
+        # The rank is known when all files are.
+        entry = section.read(key, value, Place(where, 0))
+        entries = content.entries.setdefault(section.name, [])
+        for other in entries:
+            if plain(other.key) == plain(key):
+                raise OptionError(
+                    f"{where}: section [{section.name}]: key {key!r} stands twice in this file,"
+                    f" the first time at {other.place.text}"
+                )
+        entries.append(entry)
+
+    def _find(
+        self, known: Mapping[str, argparse.Action], where: str, section: str, key: str
+    ) -> argparse.Action:
+        name = f"{section}::{key}" if section else key
+        action = known.get(plain(name))
+        if action is not None:
+            return action
+        if not section and plain(key) in self._sections:
+            raise OptionError(f"{where}: key {key!r}: expected a section [{plain(key)}] of its own")
+        names = list(self._sections)
+        if section and names and not any(one.startswith(f"{plain(section)}::") for one in known):
+            raise OptionError(
+                f"{where}: section [{section}] is unknown: expected one of"
+                f" {', '.join(names)}{nearest(plain(section), names)}"
+            )
+        near = nearest(plain(name), known)
+        raise OptionError(f"{where}: key {name!r} is unknown: expected an option{near}")
+
+    def _add_item(
+        self,
+        items: dict[str, str | list[str]],
+        content: FileContent,
+        action: argparse.Action,
+        where: str,
+        key: str,
+        value: str,
+    ) -> None:
+        at = f"{where}: key {key!r}"
+        check_value(at, action, value)
+        option = long_names(action)[0]
+        if isinstance(action, argparse._AppendAction):
+            items[option] = [*items.get(option, ()), value]
+            content.places.setdefault(option, []).append(where)
+        else:
+            items[option] = split_words(at, value) if takes_several(action) else value
+            content.places[option] = [where]
