@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -30,3 +31,21 @@ def need_tool() -> Callable[..., str]:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def own_namespaces(need_tool: Callable[..., str]) -> Callable[..., list[str]]:
+    """Give ``own_namespaces("-n")``: the words before a command that has such ones, or no test.
+
+    The options are those of unshare(1).
+    """
+
+    def words(options: str) -> list[str]:
+        found = [need_tool("unshare", package="util-linux"), options]
+        if "n" in options:  # its loopback interface is to be set up
+            need_tool("ip", package="iproute2")
+        if subprocess.run([*found, "true"], capture_output=True, check=False).returncode:
+            pytest.skip(f"needs the right to make namespaces: unshare {options}")
+        return found
+
+    return words

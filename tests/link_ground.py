@@ -21,7 +21,7 @@ def numbers(messages: Any) -> list[int]:
 
 
 def read_numbers(peer: ScriptedPeer, count: int) -> list[int]:
-    return [int(peer.read().removeprefix("NUMBER n=").partition(";")[0]) for _ in range(count)]
+    return [int(peer.read_line().removeprefix("NUMBER n=").partition(";")[0]) for _ in range(count)]
 
 
 def add(ground: Ground, address: str, **options: Any) -> PermanentConnection:

@@ -19,7 +19,7 @@ from edgevent import (
     Server,
 )
 from edgevent.testing.clock import settle
-from edgevent.testing.contract import Pull
+from edgevent.testing.exchange import Pull
 from edgevent.testing.proxy import FaultProxy
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.dial import dial

@@ -14,6 +14,23 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 LIMIT = 30.0
 
+FORKING = """
+import os
+
+def say(*what):
+    os.write(1, (" ".join(map(str, what)) + "\\n").encode())  # two processes write
+
+def open_files():
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:  # the descriptor of the listing itself
+            pass
+    return found
+"""
+"""What a program that forks begins with."""
+
 
 def environment(home: Path) -> dict[str, str]:
     """An environment in which this checkout is found, and no configuration of this machine."""

@@ -10,50 +10,45 @@ from typing import Any, NamedTuple
 import gevent
 import pytest
 from gevent.event import Event
-from scripted_peer import ScriptedPeer
+from scripted_peer import scripted_peer
 
 from edgevent import (
     CertificateError,
     ConnectionLostError,
     IdentityError,
     KeyPair,
-    make_authority,
     make_certificate,
 )
+from edgevent.testing.certificates import Certificates
 from edgevent.tls import TlsOptions
 from edgevent.tls_session import TlsSession
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.secure import TlsTransport
 
-NAMES = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 30.0
 
 
+@functools.cache
+def _certificates() -> Certificates:
+    return Certificates()
+
+
 def authority(name: str = "test authority") -> KeyPair:
-    return _authority(name)
+    made = _certificates()
+    return made.pair if name == made.name else made.other_authority(name).pair
 
 
-@functools.cache
-def _authority(name: str) -> KeyPair:
-    return make_authority(name)
-
-
-@functools.cache
 def middle() -> KeyPair:
     """An authority below the test's."""
-    return make_authority("middle authority", parent=authority())
+    return _certificates().middle_authority()
 
 
-@functools.cache
 def server_pair(*names: str, **settings: Any) -> KeyPair:
-    settings.setdefault("authority", authority())
-    return make_certificate(names=names or NAMES, usage="server", **settings)
+    return _certificates().server(*names, **settings).pair
 
 
-@functools.cache
 def client_pair(name: str = "alice", **settings: Any) -> KeyPair:
-    settings.setdefault("authority", authority())
-    return make_certificate(names=[name], usage="client", **settings)
+    return _certificates().client(name, **settings).pair
 
 
 def server_options(pair: KeyPair | None = None, **settings: Any) -> TlsOptions:
@@ -130,7 +125,7 @@ def _shared(make: Callable[..., KeyPair], whose: str, other_use: KeyPair) -> tup
     """What is wrong with a certificate, whoever shows it."""
     at = f"the certificate 'CN={whose}': "
     other = authority("other authority")
-    namesake = make_authority("test authority")
+    namesake = _certificates().other_authority("test authority").pair
     past, future = _expired(make), _early(make)
     ended = past.certificate.not_after.strftime("%Y-%m-%d %H:%M:%S UTC")
     begins = future.certificate.not_before.strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -351,7 +346,7 @@ class Encrypted:
         add: Any = None,
         **settings: Any,
     ) -> None:
-        self._peer = ScriptedPeer()
+        self._peer = scripted_peer()
         address = self._peer.address.replace("tcp:", "tls:")
 
         def dial() -> Any:
@@ -383,7 +378,7 @@ class Encrypted:
 
     def drop(self) -> None:
         """Ends the connection, without an end mark."""
-        self._peer.drop()
+        self._peer.close()
 
     def __enter__(self) -> Encrypted:
         return self
@@ -391,5 +386,5 @@ class Encrypted:
     def __exit__(self, *of_an_error: object) -> None:
         self.client.close()
         self.session.release()
-        self._peer.drop()
+        self._peer.close()
         self._peer.stop_listening()

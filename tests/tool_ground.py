@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,61 @@ def readme_lines(mark: str) -> list[str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.partition(f"<!-- run: {mark} -->\n```sh\n")[2].partition("```")[0]
     return [line.removeprefix(".venv/bin/") for line in block.splitlines()]
+
+
+# Runs in a network of its own: the hello service, and lines for the shell; what comes to the port
+# of ed-signal is printed.
+_LINES = """\
+import os, socket, subprocess, sys
+
+root, *lines = sys.argv[1:]
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), f"{root}/scripts", os.environ["PATH"]]
+)
+words = [sys.executable, f"{root}/examples/hello_service.py"]
+with (
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as hello,
+):
+    try:
+        sock.bind(("127.0.0.1", 4041))
+        for _ in range(3):
+            hello.stdout.readline()
+        for line in lines:
+            subprocess.run(line, shell=True, check=True)
+            try:
+                print(sock.recv(2000, socket.MSG_DONTWAIT).decode(), flush=True)
+            except BlockingIOError:
+                pass
+    finally:
+        hello.terminate()
+"""
+
+
+def run_lines(
+    lines: list[str], namespaces: list[str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Runs the lines of a page beside the hello service, with the addresses that stand there.
+
+    Args:
+        namespaces: What ``own_namespaces("-n")`` gives.
+    """
+    program = [sys.executable, "-c", _LINES, str(ROOT), *lines]
+    return subprocess.run(
+        [*namespaces, "sh", "-c", f"ip link set lo up && exec {shlex.join(program)}"],
+        cwd=folder,
+        env=variables_of(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def failed(name: str, done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line of a tool's run that has failed, without its name."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith(f"{name}: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr[len(name) + 2 : -1]

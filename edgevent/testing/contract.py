@@ -6,164 +6,24 @@ A transport passes when every function of :data:`PROMISES` returns for its pairs
     ...     promise(memory_pair)
 
 Each takes a function that makes two connected transports, and raises ``AssertionError`` for a
-broken promise. They wait in the calling greenlet, for :data:`PATIENCE` seconds at most.
+broken promise. They wait in the calling greenlet; see :mod:`~edgevent.testing.exchange`.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from gevent.event import Event
 
 from ..transport.base import StreamTransport
 from .clock import settle
+from .exchange import PATIENCE, Pull, end, error_of, fill, open_pair, push
 
 MakePair = Callable[[], tuple[StreamTransport, StreamTransport]]
 Promise = Callable[[MakePair], None]
-
-PATIENCE: Final = 10.0
-"""How many seconds something may take that is to happen at once."""
-
-_MOST_BYTES: Final = 64 * 1024 * 1024  # so much no transport takes while nobody reads
-
-
-class Pull:
-    """Receives all that comes, in the hub, until the end.
-
-    Attributes:
-        data: What has come.
-        ends: How many times the end was seen.
-        error: What ended it in place of an end.
-    """
-
-    def __init__(self, transport: StreamTransport, size: int = 65536) -> None:
-        self.data = bytearray()
-        self.ends = 0
-        self.error: OSError | None = None
-        self._transport = transport
-        self._size = size
-        self._changed = Event()
-        transport.watch_read(self._readable)
-
-    def _readable(self) -> None:
-        try:
-            data = self._transport.receive(self._size)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.error = error
-            self._transport.unwatch_read()
-        else:
-            assert len(data) <= self._size
-            self.data += data
-            if not data:
-                self.ends += 1
-                self._transport.unwatch_read()
-        self._changed.set()
-
-    def wait(self, until: Callable[[], bool]) -> None:
-        """Waits until something holds, which what comes can change."""
-        while not until():
-            self._changed.clear()
-            assert self._changed.wait(PATIENCE), f"nothing came after {len(self.data)} bytes"
-
-    def wait_for(self, data: bytes) -> None:
-        """Waits for exactly these bytes."""
-        self.wait(lambda: len(self.data) >= len(data) or self.has_ended)
-        assert bytes(self.data) == data
-
-    def wait_for_end(self) -> None:
-        """Waits for the end of the stream."""
-        self.wait(lambda: self.has_ended)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more will come."""
-        return bool(self.ends or self.error)
-
-
-def push(transport: StreamTransport, data: bytes) -> None:
-    """Transmits all of ``data``; waits while the transport takes none."""
-    left = memoryview(data)
-    writable = Event()
-    while left:
-        try:
-            left = left[transport.transmit(left) :]
-        except BlockingIOError:
-            writable.clear()
-            transport.watch_write(writable.set)
-            try:
-                assert writable.wait(PATIENCE), f"no room for {len(left)} bytes"
-            finally:
-                transport.unwatch_write()
-
-
-def fill(transport: StreamTransport) -> tuple[bytes, bytes]:
-    """Transmits until the transport takes no more.
-
-    Returns:
-        What it took, and what it refused: that is to be offered again before anything else.
-    """
-    chunk = random.Random(1).randbytes(65536)
-    taken = bytearray()
-    left = b""
-    is_full = False
-    while len(taken) < _MOST_BYTES:
-        left = left or chunk
-        try:
-            size = transport.transmit(left)
-        except BlockingIOError:
-            if is_full:
-                return bytes(taken), left
-            is_full = True
-            settle()  # what stands between the two sides may take some
-            continue
-        is_full = False
-        taken += left[:size]
-        left = left[size:]
-    raise AssertionError(f"{len(taken)} bytes were taken and nobody read")
-
-
-def end(transport: StreamTransport) -> None:
-    """Closes in good order: the other side sees the end, and not that the stream was cut off."""
-    writable = Event()
-    while True:
-        try:
-            transport.finish()
-        except BlockingIOError:
-            writable.clear()
-            transport.watch_write(writable.set)
-            try:
-                assert writable.wait(PATIENCE), "no room for the mark of the end"
-            finally:
-                transport.unwatch_write()
-        else:
-            break
-    transport.close()
-
-
-@contextmanager
-def open_pair(make: MakePair) -> Iterator[tuple[StreamTransport, StreamTransport]]:
-    """Two connected transports, closed in the end."""
-    a, b = make()
-    try:
-        yield a, b
-    finally:
-        a.close()
-        b.close()
-
-
-def error_of(call: Callable[..., object], *arguments: object) -> type[BaseException] | None:
-    """Returns the class of the ``OSError`` that a call raises, or ``None``."""
-    try:
-        call(*arguments)
-    except OSError as error:
-        return type(error)
-    return None
 
 
 # --- bytes ----------------------------------------------------------------------------------------

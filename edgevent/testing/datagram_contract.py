@@ -6,23 +6,22 @@ A transport passes when every function of :data:`PROMISES` returns for its pairs
     ...     promise(make_pair)
 
 Each takes a function that makes two transports, one that is bound and one that sends to it, and
-raises ``AssertionError`` for a broken promise. They wait in the calling greenlet, for
-:data:`PATIENCE` seconds at most.
+raises ``AssertionError`` for a broken promise. They wait in the calling greenlet; see
+:mod:`~edgevent.testing.exchange`.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 from gevent.event import Event
 
 from ..transport.datagram import Datagram, DatagramTransport
 from .clock import settle
-from .contract import PATIENCE, error_of
+from .exchange import PATIENCE, error_of, open_pair, wait_to_receive
 
 MakePair = Callable[[], tuple[DatagramTransport, DatagramTransport]]
 """Makes a transport that is bound, and one whose target is that."""
@@ -33,32 +32,16 @@ _MOST: Final = 100_000  # so many datagrams no queue takes
 
 def take(transport: DatagramTransport) -> Datagram:
     """Waits for the next datagram."""
-    readable = Event()
     while True:
         try:
             return transport.receive()
         except BlockingIOError:
-            readable.clear()
-            transport.watch_read(readable.set)
-            try:
-                assert readable.wait(PATIENCE), "nothing came"
-            finally:
-                transport.unwatch_read()
-
-
-@contextmanager
-def _pair(make: MakePair) -> Iterator[tuple[DatagramTransport, DatagramTransport]]:
-    bound, sender = make()
-    try:
-        yield bound, sender
-    finally:
-        bound.close()
-        sender.close()
+            wait_to_receive(transport, "nothing came")
 
 
 def nothing_there_raises_blocking_io_error(make: MakePair) -> None:
     """``receive`` never waits."""
-    with _pair(make) as pair:
+    with open_pair(make) as pair:
         for side in pair:
             assert error_of(side.receive) is BlockingIOError
 
@@ -66,7 +49,7 @@ def nothing_there_raises_blocking_io_error(make: MakePair) -> None:
 def boundaries_are_kept(make: MakePair) -> None:
     """What one ``transmit`` has sent is what one ``receive`` takes, in the same order."""
     rng = random.Random(1)
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         for _ in range(50):
             sent = [rng.randbytes(rng.randint(1, sender.max_bytes)) for _ in range(3)]
             for data in sent:
@@ -76,7 +59,7 @@ def boundaries_are_kept(make: MakePair) -> None:
 
 def an_empty_datagram_is_one(make: MakePair) -> None:
     """No bytes are a datagram like others, and no end of anything."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         for data in (b"", b"after", b""):
             sender.transmit(data)
         assert [take(bound)[0::2] for _ in range(3)] == [
@@ -88,7 +71,7 @@ def an_empty_datagram_is_one(make: MakePair) -> None:
 
 def the_sender_is_told_and_can_be_answered(make: MakePair) -> None:
     """By the address that comes with each datagram."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         sender.transmit(b"question")
         question = take(bound)
         assert bound.show(question.sockaddr) == sender.local
@@ -103,7 +86,7 @@ def the_sender_is_told_and_can_be_answered(make: MakePair) -> None:
 
 def a_longer_one_is_told_apart(make: MakePair) -> None:
     """The limit itself is not too long; one byte more is, and what comes after it is whole."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         limit = bound.max_bytes
         found = []
         for size in (limit, limit + 1, 2 * limit, 5):
@@ -115,7 +98,7 @@ def a_longer_one_is_told_apart(make: MakePair) -> None:
 
 def a_full_queue_is_told_or_counted(make: MakePair) -> None:
     """The sender gets ``BlockingIOError``, or the receiver counts what the kernel has dropped."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         data, count = b"x" * 500, 0
         while not bound.dropped and count < _MOST:
             try:
@@ -132,7 +115,7 @@ def a_full_queue_is_told_or_counted(make: MakePair) -> None:
 
 def nobody_there_is_an_error_of_one_datagram(make: MakePair) -> None:
     """Told at once or by the next call; the transport stays open."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         bound.close()
         told = error_of(sender.transmit, b"x") or error_of(take, sender)
         assert told not in (None, BlockingIOError)
@@ -150,7 +133,7 @@ def close_is_idempotent_and_never_raises(make: MakePair) -> None:
         lambda bound, sender: sender.close(),
     )
     for before in befores:
-        with _pair(make) as (bound, sender):
+        with open_pair(make) as (bound, sender):
             before(bound, sender)
             for side in (bound, sender):
                 for _ in range(3):
@@ -163,10 +146,10 @@ def close_is_idempotent_and_never_raises(make: MakePair) -> None:
 
 def a_pair_leaves_no_descriptor(make: MakePair) -> None:
     """What was opened is closed when both sides are."""
-    with _pair(make):
+    with open_pair(make):
         pass
     before = set(os.listdir("/proc/self/fd"))
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         sender.transmit(b"x")
         take(bound)
     assert set(os.listdir("/proc/self/fd")) <= before
@@ -174,7 +157,7 @@ def a_pair_leaves_no_descriptor(make: MakePair) -> None:
 
 def watchers_start_and_stop(make: MakePair) -> None:
     """A stopped one does not call, a started one goes on until what is there was taken."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         calls: list[str] = []
         bound.watch_read(lambda: calls.append("stopped"))
         bound.unwatch_read()
@@ -209,7 +192,7 @@ def watchers_start_and_stop(make: MakePair) -> None:
 
 def a_callback_may_close(make: MakePair) -> None:
     """The watcher that calls may be ended by what it calls."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         closed = Event()
 
         def close() -> None:
@@ -225,7 +208,7 @@ def a_callback_may_close(make: MakePair) -> None:
 
 def both_sides_have_a_name(make: MakePair) -> None:
     """``local`` and ``peer`` are one line of text in every state, and so is any sender."""
-    with _pair(make) as (bound, sender):
+    with open_pair(make) as (bound, sender):
         sender.transmit(b"x")
         texts: list[Any] = [bound.show(take(bound).sockaddr)]
         for _ in range(2):

@@ -1,8 +1,11 @@
-"""A pytest plugin: finds what tests leave behind, gives a clock that they move, and bad networks.
+"""A pytest plugin: starts services, speaks with them, and finds what tests leave behind.
 
 A project asks for it in its top-level ``conftest.py``:
 
     >>> pytest_plugins = ["edgevent.testing.plugin"]
+
+It is no entry point that pytest loads by itself: it looks at what each test leaves behind, and
+takes gevent into the process, which is not the business of all projects beside edgevent.
 
 A test marked ``may_leak`` is not looked at.
 """
@@ -14,9 +17,11 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("edgevent.testing.contract")
+for _name in ("contract", "datagram_contract", "exchange", "record_contract"):
+    pytest.register_assert_rewrite(f"edgevent.testing.{_name}")
 
 from ..communicator import Communicator  # noqa: E402
+from .certificates import Certificates  # noqa: E402
 from .clock import ManualClock  # noqa: E402
 from .leaks import (  # noqa: E402
     Snapshot,
@@ -24,7 +29,10 @@ from .leaks import (  # noqa: E402
     look_only_at_what_is_new_again,
     warm_up,
 )
+from .places import Places  # noqa: E402
 from .proxy import FaultProxy  # noqa: E402
+from .scripted import ScriptedPeer  # noqa: E402
+from .starting import StartedService  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,3 +86,59 @@ def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
     yield make
     for proxy in made:
         proxy.close()
+
+
+@pytest.fixture
+def start_service(request: pytest.FixtureRequest) -> Iterator[Callable[..., StartedService]]:
+    """Starts services, called as :class:`~edgevent.testing.starting.StartedService` is.
+
+    A script may stand in the folder of the test's file as well. At the end of the test they are
+    stopped; one that had died, or then fails, fails the test.
+    """
+    made: list[StartedService] = []
+
+    def start(command: Any, *arguments: Any, **settings: Any) -> StartedService:
+        if isinstance(command, str) and (beside := request.path.parent / command).is_file():
+            command = beside
+        made.append(StartedService(command, *arguments, **settings))
+        return made[-1]
+
+    yield start
+    troubles = []
+    for service in reversed(made):
+        try:
+            service.close()
+        except AssertionError as error:
+            troubles.append(str(error))
+    if troubles:
+        pytest.fail("\n".join(troubles), pytrace=False)
+
+
+@pytest.fixture
+def scripted_peer() -> Iterator[Callable[..., ScriptedPeer]]:
+    """Makes peers, called as :class:`~edgevent.testing.scripted.ScriptedPeer` is, and ends them."""
+    made: list[ScriptedPeer] = []
+
+    def make(*arguments: Any, **settings: Any) -> ScriptedPeer:
+        made.append(ScriptedPeer(*arguments, **settings))
+        return made[-1]
+
+    yield make
+    for peer in made:
+        peer.release()
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Iterator[Certificates]:
+    """An authority and what it signs, made when it is asked for, for all tests of the session."""
+    made = Certificates()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def free_address() -> Iterator[Callable[..., str]]:
+    """Gives addresses at which nobody listens: ``free_address("tcp")``, also of other kinds."""
+    places = Places()
+    yield places.address
+    places.close()

@@ -8,7 +8,6 @@ that stand here. A transport passes when every function of
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Final, cast
 
 from gevent.event import Event
@@ -19,78 +18,49 @@ from ..transport.base import StreamTransport
 from ..transport.record import RecordTransport
 from .clock import settle
 from .contract import (
-    PATIENCE,
     PROMISES,
     MakePair,
     Promise,
     a_full_transport_says_so_and_when_there_is_room,
     bytes_come_in_order,
-    end,
-    fill,
-    open_pair,
 )
+from .exchange import PATIENCE, Pulling, end, fill, open_pair, wait_to_transmit
 
 
-class PullRecords:
-    """Receives records, in the hub, until the end.
+class PullRecords(Pulling):
+    """Receives records.
 
     Attributes:
         records: What has come.
-        error: What ended it; ``None`` for a clean end.
     """
 
     def __init__(self, transport: StreamTransport) -> None:
         self.records: list[bytes] = []
-        self.error: OSError | None = None
-        self.has_ended = False
-        self._transport = transport
-        self._changed = Event()
-        transport.watch_read(self._readable)
+        super().__init__(transport, 10)  # a record comes whole, however little is asked for
 
-    def _readable(self) -> None:
-        try:
-            record = self._transport.receive(10)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            record, self.error = b"", error
-        if record:
-            self.records.append(record)
-        else:
-            self.has_ended = True
-            self._transport.unwatch_read()
-        self._changed.set()
+    def took(self, data: bytes) -> None:
+        """Keeps it."""
+        if data:
+            self.records.append(data)
 
-    def wait(self, until: Callable[[], bool]) -> None:
-        """Waits until something holds, which what comes can change."""
-        while not until():
-            self._changed.clear()
-            assert self._changed.wait(PATIENCE), f"nothing came after {len(self.records)} records"
+    def so_far(self) -> str:
+        """How many have come."""
+        return f"{len(self.records)} records"
 
     def wait_for(self, records: list[bytes]) -> None:
         """Waits for exactly these records."""
         self.wait(lambda: len(self.records) >= len(records) or self.has_ended)
         assert self.records == records
 
-    def wait_for_end(self) -> None:
-        """Waits for the end."""
-        self.wait(lambda: self.has_ended)
-
 
 def push_records(transport: StreamTransport, records: list[bytes]) -> None:
     """Transmits records; waits while the transport takes none."""
-    writable = Event()
     for record in records:
         while True:
             try:
                 assert transport.transmit(record) == len(record)
             except BlockingIOError:
-                writable.clear()
-                transport.watch_write(writable.set)
-                try:
-                    assert writable.wait(PATIENCE), f"no room for a record of {len(record)} bytes"
-                finally:
-                    transport.unwatch_write()
+                wait_to_transmit(transport, f"no room for a record of {len(record)} bytes")
             else:
                 break
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,16 +72,13 @@ def resolver() -> Iterator[Resolver]:
 
 
 @pytest.fixture
-def own_network(need_tool: Callable[..., str]) -> Callable[..., str]:
+def own_network(own_namespaces: Callable[..., list[str]]) -> Callable[..., str]:
     """Runs a program in a network namespace of its own, after some commands; gives its output."""
-    unshare = need_tool("unshare", package="util-linux")
-    need_tool("ip", package="iproute2")
-    if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to make a network namespace")
+    unshare = own_namespaces("-n")
 
     def run(program: str, setup: str, patience: float = PATIENCE) -> str:
         command = f'ip link set lo up && {setup} && exec "$0" "$@"'
-        return run_program(program, before=(unshare, "-n", "sh", "-c", command), patience=patience)
+        return run_program(program, before=(*unshare, "sh", "-c", command), patience=patience)
 
     return run
 

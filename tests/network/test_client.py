@@ -78,16 +78,16 @@ def test_the_next_request_after_a_loss_dials_anew(peer: ScriptedPeer) -> None:
         for n in range(3):
             caller = asking(client)  # the hub had no chance to notice before
             peer.accept()
-            serial = peer.read_serial()
-            peer.write(f"IS n={n};serial={serial}")
+            serial = peer.expect()["serial"]
+            peer.send(f"IS n={n};serial={serial}")
             assert caller.get(timeout=PATIENCE)["n"] == str(n)
-            peer.drop(reset=n == 1)
+            (peer.cut if n == 1 else peer.close)()
 
 
 def test_without_wait_a_loss_is_final(peer: ScriptedPeer) -> None:
     with Client(peer.address) as client:
         peer.accept()
-        peer.drop()
+        peer.close()
         until(lambda: not client.is_connected)
         for _ in range(2):
             with pytest.raises(ConnectionLostError):
@@ -98,7 +98,7 @@ def test_without_wait_a_loss_is_final(peer: ScriptedPeer) -> None:
 def test_a_service_that_stays_away_is_waited_for_within_the_limit(peer: ScriptedPeer) -> None:
     with Client(peer.address, wait=True) as client:
         peer.accept()
-        peer.drop()
+        peer.close()
         peer.stop_listening()
         for _ in range(2):
             with pytest.raises(ConnectError):
@@ -110,18 +110,18 @@ def test_only_what_is_idempotent_is_sent_again(peer: ScriptedPeer, idempotent: b
     with Client(peer.address, wait=True) as client:
         peer.accept()
         caller = asking(client, idempotent=idempotent)
-        peer.read()
-        peer.drop()
+        peer.read_line()
+        peer.close()
         if idempotent:
             peer.accept()
-            peer.write(f"IS serial={peer.read_serial()}")
+            peer.send(peer.expect().reply("IS"))
             assert caller.get(timeout=PATIENCE).command == "IS"
         else:
             with pytest.raises(ConnectionLostError):
                 caller.get(timeout=PATIENCE)
             again = asking(client, "OTHER")
             peer.accept()
-            assert peer.read().startswith("OTHER serial=")
+            assert peer.read_line().startswith("OTHER serial=")
             again.kill()
 
 
@@ -154,12 +154,12 @@ def test_what_a_peer_sent_before_it_went_is_received_although_the_client_has_dia
     count = 2 * limits.INBOX_BYTES // 5000  # more than is read before somebody receives
     with Client(peer.address, wait=True) as client:
         peer.accept()
-        peer.write(*["NEWS text=" + "x" * 5000] * count)
+        peer.send(*["NEWS text=" + "x" * 5000] * count)
         until(lambda: client._inbox.is_full)
-        peer.drop()
+        peer.close()
         caller = asking(client)
         peer.accept()
-        peer.write(f"IS serial={peer.read_serial()}", "NEWS")
+        peer.send(peer.expect().reply("IS"), "NEWS")
         assert caller.get(timeout=PATIENCE).command == "IS"
         assert [client.receive(PATIENCE).command for _ in range(count + 1)] == ["NEWS"] * (
             count + 1
@@ -172,13 +172,13 @@ def test_a_send_that_fails_before_the_end_is_read_ends_the_connection_for_a_requ
 ) -> None:
     with Client(peer.address, wait=True) as client:
         peer.accept()
-        peer.drop(reset=True)
+        peer.cut()
         with pytest.raises(ConnectionLostError):  # at once: the hub does not run meanwhile
             client.send(Message("NEWS"))
         assert client.outbox.error is not None
         caller = asking(client, idempotent=idempotent)
         peer.accept()
-        peer.write(f"IS serial={peer.read_serial()}")
+        peer.send(peer.expect().reply("IS"))
         assert caller.get(timeout=PATIENCE).command == "IS"
 
 
@@ -195,7 +195,7 @@ def test_who_waits_for_room_when_another_dials_anew_has_lost_the_connection(
         until(lambda: not client.is_connected)
         caller = asking(client)
         peer.accept()
-        peer.write(f"IS serial={peer.read_serial()}")
+        peer.send(peer.expect().reply("IS"))
         assert caller.get(timeout=PATIENCE).command == "IS"
         with pytest.raises(ConnectionLostError):
             sending.get(timeout=PATIENCE)
@@ -206,18 +206,18 @@ def test_callers_that_find_the_loss_at_the_same_time_share_one_dial(
 ) -> None:
     with Client(peer.address, wait=True) as client:
         peer.accept()
-        peer.drop()
+        peer.close()
         until(lambda: not client.is_connected)
         callers = [asking(client, f"ASK{n}") for n in range(5)]
         peer.accept()
         for _ in callers:
-            peer.write(f"IS serial={peer.read_serial()}")
+            peer.send(peer.expect().reply("IS"))
         assert {caller.get(timeout=PATIENCE).command for caller in callers} == {"IS"}
 
 
 def test_who_waits_for_the_dial_of_another_has_a_limit_too(tmp_path: Path) -> None:
     path = f"{tmp_path}/away"
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         client = Client(peer.address, wait=True, connect_timeout=PATIENCE)
         peer.accept()
     until(lambda: not client.is_connected)
@@ -226,7 +226,7 @@ def test_who_waits_for_the_dial_of_another_has_a_limit_too(tmp_path: Path) -> No
         short.get(timeout=PATIENCE)
     client.close()
     os.unlink(path)
-    with scripted_peer(path), pytest.raises(ConnectionLostError):
+    with scripted_peer(f"unix:{path}"), pytest.raises(ConnectionLostError):
         long.get(timeout=PATIENCE)
 
 
@@ -239,19 +239,19 @@ def test_with_a_dispatcher_a_loss_is_told_and_mended_too(peer: ScriptedPeer) -> 
 
     with Watching(peer.address, Dispatcher(), wait=True) as client:
         peer.accept()
-        peer.drop()
+        peer.close()
         assert told.wait(PATIENCE)
         told.clear()
         caller = asking(client)
         peer.accept()
-        peer.write(f"IS serial={peer.read_serial()}", "HELP")
+        peer.send(peer.expect().reply("IS"), "HELP")
         assert caller.get(timeout=PATIENCE).command == "IS"
-        assert peer.read().startswith("COMMANDS list=ALIVE,")
+        assert peer.read_line().startswith("COMMANDS list=ALIVE,")
         assert not told.is_set()
-        peer.drop()  # without a chance for its turn
+        peer.close()  # without a chance for its turn
         caller = asking(client)
         peer.accept()
-        peer.write(f"IS serial={peer.read_serial()}")
+        peer.send(peer.expect().reply("IS"))
         assert caller.get(timeout=PATIENCE).command == "IS"
         assert told.is_set()
 
@@ -262,9 +262,9 @@ def test_with_a_dispatcher_a_loss_is_told_and_mended_too(peer: ScriptedPeer) -> 
 def test_help_and_alive_are_answered_and_the_rest_is_kept(peer: ScriptedPeer) -> None:
     with Client(peer.address) as client:
         peer.accept()
-        peer.write("NEWS n=1", "HELP serial=7", "ALIVE serial=8", "nonsense", "NEWS n=2")
-        assert peer.read().startswith("COMMANDS list=ALIVE,")
-        assert peer.read().startswith("ABSOLUTELY reply_timestamp=")
+        peer.send("NEWS n=1", "HELP serial=7", "ALIVE serial=8", "nonsense", "NEWS n=2")
+        assert peer.read_line().startswith("COMMANDS list=ALIVE,")
+        assert peer.read_line().startswith("ABSOLUTELY reply_timestamp=")
         assert [str(client.receive()), str(client.receive())] == ["NEWS n=1", "NEWS n=2"]
 
 
@@ -273,7 +273,7 @@ def test_help_to_a_client_that_cannot_send_is_no_failure(peer: ScriptedPeer) -> 
         peer.accept()
         while not client.is_full:
             client.send(Message("FILL", {"with": "x" * 60000}))
-        peer.write("HELP", "NEWS")
+        peer.send("HELP", "NEWS")
         assert str(client.receive(PATIENCE)) == "NEWS"
         client.cut()
 
@@ -284,7 +284,7 @@ def test_peek_shows_what_receive_returns_next(peer: ScriptedPeer) -> None:
         assert client.peek() is None
         caller = gevent.spawn(lambda: (client.request(Message("ASK")), client.peek()))
         # The message is there when the answer is, although both came at once.
-        peer.write("", "NEWS n=1", f"IS serial={peer.read_serial()}", "NEWS n=2")
+        peer.send("", "NEWS n=1", peer.expect().reply("IS"), "NEWS n=2")
         _, shown = caller.get(timeout=PATIENCE)
         assert str(shown) == "NEWS n=1"
         assert str(client.peek()) == "NEWS n=1"
@@ -298,18 +298,18 @@ def test_peek_shows_what_waits_for_a_handler_too(peer: ScriptedPeer) -> None:
     here.on("NEWS")(lambda message, peer: message.reply("HEARD"))
     with Client(peer.address, here) as client:
         peer.accept()
-        peer.write("WAIT", "nonsense", "NEWS n=1")
+        peer.send("WAIT", "nonsense", "NEWS n=1")
         until(client.peek)
         assert str(client.peek()) == "NEWS n=1"
         go.set()
-        assert peer.read() == "HEARD"
+        assert peer.read_line() == "HEARD"
 
 
 def test_what_nobody_receives_is_not_read_for_ever(peer: ScriptedPeer) -> None:
     count = 16 * 1024 * 1024 // 5000
     with Client(peer.address) as client:
         peer.accept()
-        writer = gevent.spawn(peer.write, *["NEWS text=" + "x" * 5000] * count)
+        writer = gevent.spawn(peer.send, *["NEWS text=" + "x" * 5000] * count)
         until(lambda: client._inbox.is_full)
         gevent.idle()
         assert client._inbox.size < limits.INBOX_BYTES + 2 * limits.READ_BYTES
@@ -321,8 +321,8 @@ def test_what_nobody_receives_is_not_read_for_ever(peer: ScriptedPeer) -> None:
 def test_messages_before_the_end_are_received(peer: ScriptedPeer) -> None:
     with Client(peer.address) as client:
         peer.accept()
-        peer.write("NEWS n=1", "NEWS n=2")
-        peer.drop()
+        peer.send("NEWS n=1", "NEWS n=2")
+        peer.close()
         assert [str(message) for message in client] == ["NEWS n=1", "NEWS n=2"]
         with pytest.raises(ConnectionLostError):
             client.receive()

@@ -35,7 +35,7 @@ def test_stop_and_quitting_end_run(
         until(lambda: client._runner)
         with pytest.raises(UsageError, match="another greenlet is in run"):
             client.run()
-        peer.write(command)
+        peer.send(command)
         running.get(timeout=PATIENCE)
         assert client.peek() is None
         assert client.is_connected
@@ -46,10 +46,10 @@ def test_a_stop_that_comes_outside_run_is_received_and_ends_the_next_run(
 ) -> None:
     with Client(peer.address) as client:
         peer.accept()
-        peer.write("STOP")
+        peer.send("STOP")
         assert str(client.receive(PATIENCE)) == "STOP"
         client.run()
-        peer.drop()
+        peer.close()
         client.run()
 
 
@@ -60,10 +60,10 @@ def test_a_stop_of_a_stranger_is_a_message_like_others(
     with Client(peer.address) as client:
         peer.accept()
         running = gevent.spawn(client.run)
-        peer.write("STOP")
+        peer.send("STOP")
         until(lambda: client.peek())
         assert not running.ready()
-        peer.drop()
+        peer.close()
         running.get(timeout=PATIENCE)
 
 
@@ -82,10 +82,10 @@ def test_handlers_run_while_the_client_runs_until_one_ends_it(peer: ScriptedPeer
     with Client(peer.address, here) as client:
         peer.accept()
         running = gevent.spawn(client.run)
-        peer.write("ADD a=1;b=2", "WHAT", "ENOUGH")
-        assert peer.read() == "SUM value=3"
-        assert peer.read() == "UNKNOWN command=WHAT"
-        assert peer.read() == "BYE"
+        peer.send("ADD a=1;b=2", "WHAT", "ENOUGH")
+        assert peer.read_line() == "SUM value=3"
+        assert peer.read_line() == "UNKNOWN command=WHAT"
+        assert peer.read_line() == "BYE"
         running.get(timeout=PATIENCE)
         assert client.is_connected
 
@@ -101,8 +101,8 @@ def test_run_handles_what_came_before_the_end(peer: ScriptedPeer) -> None:
     with Client(peer.address, here) as client:
         peer.accept()
         running = gevent.spawn(client.run)
-        peer.write(*(f"NEWS n={n}" for n in range(50)))
-        peer.drop()
+        peer.send(*(f"NEWS n={n}" for n in range(50)))
+        peer.close()
         until(lambda: not client.is_connected)
         settle()
         assert not running.ready()
@@ -120,7 +120,7 @@ def test_run_raises_when_the_connection_breaks(
         peer.accept()
         running = gevent.spawn(client.run)
         until(lambda: client._runner)
-        peer.drop(reset=True)
+        peer.cut()
         with pytest.raises(ConnectionLostError):
             running.get(timeout=PATIENCE)
 
@@ -145,9 +145,9 @@ def test_a_communicator_can_run_a_client(ground: Ground, peer: ScriptedPeer) -> 
 
     client = ground.communicator.add_connection(Leaving(peer.address, service))
     peer.accept()
-    peer.write("HELP")
-    assert peer.read().startswith("COMMANDS ")
-    peer.drop()
+    peer.send("HELP")
+    assert peer.read_line().startswith("COMMANDS ")
+    peer.close()
     assert gone.wait(PATIENCE)
     assert client.is_closed
 
@@ -162,7 +162,7 @@ def test_close_lets_leave_what_was_sent(peer: ScriptedPeer) -> None:
         while not client.is_full:
             client.send(Message("NEWS", {"n": f"{sent:04}", "text": "x" * 50_000}))
             sent += 1
-        reading = gevent.spawn(lambda: [peer.read()[:11] for _ in range(sent)])
+        reading = gevent.spawn(lambda: [peer.read_line()[:11] for _ in range(sent)])
     assert reading.get(timeout=PATIENCE) == [f"NEWS n={n:04}" for n in range(sent)]
 
 
@@ -203,7 +203,7 @@ def test_a_peer_that_breaks_off_while_it_is_sent_the_rest(
         client.send(Message("NEWS", {"text": "x" * 50_000}))
     closing = gevent.spawn(client.close)
     until(lambda: client.outbox.waiting)
-    peer.drop(reset=True)
+    peer.cut()
     closing.get(timeout=PATIENCE)
     assert logged("bytes were not sent: ")
 
@@ -215,7 +215,7 @@ def test_what_was_sent_in_one_breath_has_left_when_the_client_is_closed(
         peer.accept()
         for n in range(5):
             client.send(Message("NEWS", {"n": n}))
-    assert [peer.read() for _ in range(5)] == [f"NEWS n={n}" for n in range(5)]
+    assert [peer.read_line() for _ in range(5)] == [f"NEWS n={n}" for n in range(5)]
     assert peer.sock.recv(1) == b""
 
 
@@ -225,7 +225,7 @@ def test_closing_in_the_hub_does_not_wait(peer: ScriptedPeer) -> None:
         client.send(Message("NEWS"))
         gevent.get_hub().loop.run_callback(client.close)
         until(lambda: client.is_closed)
-    assert peer.read() == "NEWS"
+    assert peer.read_line() == "NEWS"
 
 
 def test_its_repr_says_what_it_is(peer: ScriptedPeer) -> None:

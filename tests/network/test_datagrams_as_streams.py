@@ -158,26 +158,6 @@ def test_a_request_may_be_sent_again_until_it_is_answered(silent: Any, clock: Mo
             asking.get(timeout=PATIENCE)
 
 
-def test_such_a_request_waits_for_a_service_that_comes_back(
-    ground: Ground, clock: MovedClock
-) -> None:
-    server = serve(ground, UDP, echo())
-    address = server.addresses[0]
-    server.close()
-    with Client(address, clock=clock) as client:
-        asking = gevent.spawn(client.request, QUESTION, idempotent=True, timeout=10.0)
-        until(lambda: clock.pending >= 2)
-        clock.advance(1.0)
-        until(lambda: clock.pending >= 2)
-        server = serve(ground, address, echo())
-        clock.advance(1.0)
-        assert asking.get(timeout=PATIENCE)["text"] == "x"
-        server.close()
-        asking = gevent.spawn(client.request, QUESTION, idempotent=True, timeout=1.0)
-        with pytest.raises(ConnectionLostError, match="refused"):
-            asking.get(timeout=PATIENCE)
-
-
 def test_what_is_no_message_and_no_datagram_of_ours_is_dropped(silent: Any) -> None:
     with Client(udp(silent)) as client:
         client.send(QUESTION)

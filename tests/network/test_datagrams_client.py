@@ -17,6 +17,7 @@ from network_ground import PATIENCE, Ground, MovedClock, echo, until
 
 from edgevent import (
     AddressError,
+    Client,
     ClosedError,
     ConnectError,
     ConnectionLostError,
@@ -201,13 +202,14 @@ def test_a_refusal_ends_a_request_at_once_and_the_client_stays_usable(
         assert client.request(QUESTION, timeout=PATIENCE)["text"] == "x"
 
 
+@pytest.mark.parametrize("kind", [DatagramClient, Client])
 def test_an_idempotent_request_waits_for_a_service_that_comes_back(
-    ground: Ground, clock: MovedClock
+    ground: Ground, clock: MovedClock, kind: type[Client] | type[DatagramClient]
 ) -> None:
     server = serve(ground, UDP, echo())
     address = server.addresses[0]
     server.close()
-    with DatagramClient(address, clock=clock) as client:
+    with kind(address, clock=clock) as client:
         asking = gevent.spawn(client.request, QUESTION, idempotent=True, timeout=10.0)
         until(lambda: clock.pending >= 2)
         clock.advance(1.0)

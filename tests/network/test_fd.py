@@ -33,7 +33,7 @@ from edgevent import (
     connect,
 )
 from edgevent.testing.clock import settle
-from edgevent.testing.contract import Pull, push
+from edgevent.testing.exchange import Pull, push
 from edgevent.transport import adopt as adopting
 from edgevent.transport.dial import dial
 from edgevent.transport.fd import FdTransport

@@ -32,7 +32,7 @@ from edgevent import (
     UsageError,
     connect,
 )
-from edgevent.testing.contract import Pull, fill
+from edgevent.testing.exchange import Pull, fill
 from edgevent.transport import fifo_listen
 from edgevent.transport.dial import dial
 from edgevent.transport.fd import FdTransport

@@ -455,19 +455,18 @@ def test_a_link_is_back_within_a_second_of_its_service(
     over: str,
     outage: float,
 ) -> None:
-    where: Any = service if over == "unix" else ("127.0.0.1", port)
     address = f"unix:{service}" if over == "unix" else f"tcp://127.0.0.1:{port}"
-    with scripted_peer(where) as peer:
+    with scripted_peer(address) as peer:
         link = link_to(moved, address)
         peer.accept()
         link.wait_until_up(PATIENCE)
         peer.stop_listening()
         if over == "unix":
             os.unlink(service)
-        peer.drop()
+        peer.close()
         until(lambda: not link.is_connected)
         clock.advance(outage)
-    with scripted_peer(where) as peer:
+    with scripted_peer(address) as peer:
         clock.advance(0.96)
         peer.accept()
         until(lambda: link.is_connected)
@@ -482,7 +481,7 @@ def test_the_pauses_do_not_matter_when_the_service_comes_back(
     for _ in range(5):
         clock.advance(10.0)
         assert not link.is_connected
-        with scripted_peer(service) as peer:
+        with scripted_peer(f"unix:{service}") as peer:
             clock.advance(0.96)
             peer.accept()
             until(lambda: link.is_connected)
@@ -501,13 +500,13 @@ def test_only_a_link_that_is_down_looks(
     assert watched() == 0
     link.enabled = True
     assert watched() == 1
-    with scripted_peer(service) as peer:
+    with scripted_peer(f"unix:{service}") as peer:
         clock.advance(0.96)
         peer.accept()
         until(lambda: link.is_connected)
         assert watched() == 0
         assert all(alarm > 100.0 for alarm in clock.alarms)
-        peer.drop()
+        peer.close()
         until(lambda: not link.is_connected)
         settle()
         assert watched() == 1
@@ -546,12 +545,12 @@ def test_where_it_cannot_be_seen_a_wait_for_the_listener_is_refused(address: str
 def test_a_service_that_listens_and_ends_every_link_is_dialled_after_the_pauses(
     moved: Ground, clock: MovedClock, service: str
 ) -> None:
-    with scripted_peer(service) as peer:
+    with scripted_peer(f"unix:{service}") as peer:
         link = link_to(moved, f"unix:{service}", pauses="5", wait_for_listener=True)
         for count in range(1, 4):
             peer.accept()
             link.wait_until_up(PATIENCE)
-            peer.drop()
+            peer.close()
             until(lambda: not link.is_connected)
             clock.advance(4.9)
             assert link.attempts == count
@@ -567,7 +566,7 @@ def test_a_service_that_comes_right_after_the_attempt_is_not_missed(
     class Late(PermanentConnection):
         def process_connection_failed(self, error: ConnectError) -> None:
             if not peers:
-                peers.append(ScriptedPeer(service))
+                peers.append(scripted_peer(f"unix:{service}"))
 
     link = Late(f"unix:{service}", pauses="3600", wait_for_listener=True)
     moved.communicator.add_connection(link)
@@ -575,7 +574,7 @@ def test_a_service_that_comes_right_after_the_attempt_is_not_missed(
     clock.advance(0.96)
     peers[0].accept()
     until(lambda: link.is_connected)
-    peers[0].drop()
+    peers[0].close()
     peers[0].stop_listening()
     link.close()
 
@@ -586,7 +585,7 @@ def test_haste_is_not_repeated_while_a_listener_refuses(
     def refuse(*arguments: Any, **settings: Any) -> Any:
         raise ConnectError("refused", errno.ECONNREFUSED)
 
-    with scripted_peer(service):
+    with scripted_peer(f"unix:{service}"):
         monkeypatch.setattr("edgevent.links.dialled.dial", refuse)
         link = link_to(moved, f"unix:{service}", pauses="60", wait_for_listener=True)
         clock.advance(50.0)

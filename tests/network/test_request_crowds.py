@@ -35,11 +35,11 @@ NEWS = "NEWS text=" + "x" * 5000
 def test_an_answer_behind_a_full_inbox_is_read(client: Client, peer: ScriptedPeer) -> None:
     count = 4 * limits.INBOX_BYTES // len(NEWS)
     caller = asking(client)
-    serial = peer.read_serial()
-    peer.write(*[NEWS] * count, f"IS serial={serial}")
+    serial = peer.expect()["serial"]
+    peer.send(*[NEWS] * count, f"IS serial={serial}")
     assert result(caller) == f"IS serial={serial}"
     again = asking(client)  # the inbox is full already
-    peer.write(f"IS serial={peer.read_serial()}")
+    peer.send(peer.expect().reply("IS"))
     assert "IS" in result(again)
     assert [client.receive(PATIENCE).command for _ in range(count)] == ["NEWS"] * count
 
@@ -63,9 +63,9 @@ def test_a_handler_that_asks_its_own_peer_gets_its_answer_past_a_full_inbox(
 
     ground.communicator.add_connection(MessageConnection(peer.address, service))
     peer.accept()
-    peer.write("ASK")
-    serial = peer.read_serial()
-    peer.write(*[NEWS] * count, f"IS n=5;serial={serial}")
+    peer.send("ASK")
+    serial = peer.expect()["serial"]
+    peer.send(*[NEWS] * count, f"IS n=5;serial={serial}")
     assert seen.wait(PATIENCE)
     assert heard == ["5"] + ["news"] * count
 
@@ -75,8 +75,8 @@ def test_a_wait_for_an_answer_does_not_pile_up_messages_without_end(
 ) -> None:
     monkeypatch.setattr(limits, "INBOX_HARD_BYTES", 3 * limits.INBOX_BYTES)
     caller = asking(client)
-    peer.read()
-    writer = gevent.spawn(peer.write, *[NEWS] * (16 * 1024 * 1024 // len(NEWS)))
+    peer.read_line()
+    writer = gevent.spawn(peer.send, *[NEWS] * (16 * 1024 * 1024 // len(NEWS)))
     assert "QueueFullError" in result(caller)
     assert "nobody has received" in result(caller)
     with pytest.raises(QueueFullError):
@@ -92,14 +92,14 @@ def test_an_answer_comes_while_another_greenlet_is_held_by_a_full_outbox(
     client: Client, peer: ScriptedPeer
 ) -> None:
     caller = asking(client)
-    serial = peer.read_serial()
+    serial = peer.expect()["serial"]
     fill(client)
     sender = gevent.spawn(client.send, Message("MORE"))
     until(lambda: client.outbox.waiting)
-    peer.write(f"IS serial={serial}")
+    peer.send(f"IS serial={serial}")
     assert result(caller) == f"IS serial={serial}"
     assert not sender.ready()
-    peer.drop()
+    peer.close()
     client.cut()
     assert "Error" in result(sender)
 
@@ -126,9 +126,9 @@ def asking_all(crowd: list[tuple[Client, ScriptedPeer]], **options: Any) -> Any:
 
 def test_request_many_asks_all_at_once(crowd: list[tuple[Client, ScriptedPeer]]) -> None:
     asker = asking_all(crowd)
-    serials = [peer.read_serial() for _, peer in crowd]
+    serials = [peer.expect()["serial"] for _, peer in crowd]
     for n in (2, 0, 3, 1):
-        crowd[n][1].write(f"IS n={n};serial={serials[n]}")
+        crowd[n][1].send(f"IS n={n};serial={serials[n]}")
     answers = asker.get(timeout=PATIENCE)
     assert [answer["n"] for answer in answers] == ["0", "1", "2", "3"]
 
@@ -138,11 +138,11 @@ def test_request_many_gives_an_error_in_the_place_of_an_answer(
 ) -> None:
     crowd[3][0].close()
     asker = asking_all(crowd, timeout=4.0, reply="IS")
-    crowd[0][1].read()
-    crowd[0][1].write("IS n=0")
-    crowd[1][1].read()
-    crowd[1][1].write("UNKNOWN command=ASK")
-    crowd[2][1].read()
+    crowd[0][1].read_line()
+    crowd[0][1].send("IS n=0")
+    crowd[1][1].read_line()
+    crowd[1][1].send("UNKNOWN command=ASK")
+    crowd[2][1].read_line()
     until(lambda: crowd[1][0]._requests and not crowd[1][0]._requests.count)
     clock.advance(4.0)
     answers = asker.get(timeout=PATIENCE)
@@ -161,7 +161,7 @@ def test_request_many_has_one_limit_for_all_and_lets_no_slow_peer_keep_the_other
     fill(crowd[1][0])
     asker = asking_all(crowd, timeout=4.0)
     for client, peer in crowd[2:]:
-        peer.write(f"IS serial={peer.read_serial()}")
+        peer.send(peer.expect().reply("IS"))
         until(lambda client=client: not client._requests.count)
     until(lambda: crowd[0][0].outbox.waiting)
     clock.advance(4.0)
@@ -178,7 +178,7 @@ def test_request_many_that_is_given_up_leaves_nothing_open(
 ) -> None:
     asker = asking_all(crowd)
     for _, peer in crowd:
-        peer.read()
+        peer.read_line()
     asker.kill()
     assert [client._requests.count for client, _ in crowd if client._requests] == [0] * 4
 
@@ -193,7 +193,7 @@ def test_a_second_receiver_is_an_error(client: Client, peer: ScriptedPeer) -> No
         client.receive()
     with pytest.raises(UsageError, match="another greenlet is receiving"):
         next(iter(client))
-    peer.write("NEWS")
+    peer.send("NEWS")
     assert result(receiver) == "NEWS"
 
 
@@ -201,11 +201,11 @@ def test_who_iterates_gets_what_no_request_awaits(client: Client, peer: Scripted
     heard: list[str] = []
     iterating = gevent.spawn(lambda: heard.extend(map(str, client)))
     callers = [asking(client, "ASK", "IS", serial=serial) for serial in (True, False)]
-    serial = peer.read_serial()
-    peer.read()
-    peer.write("NEWS n=1", f"IS serial={serial}", "NEWS n=2", "IS", "IS", "NEWS n=3")
+    serial = peer.expect()["serial"]
+    peer.read_line()
+    peer.send("NEWS n=1", f"IS serial={serial}", "NEWS n=2", "IS", "IS", "NEWS n=3")
     assert [result(caller) for caller in callers] == [f"IS serial={serial}", "IS"]
-    peer.drop()
+    peer.close()
     iterating.get(timeout=PATIENCE)
     assert heard == ["NEWS n=1", "NEWS n=2", "IS", "NEWS n=3"]
 
@@ -218,7 +218,7 @@ def test_a_receive_has_one_limit_whatever_is_dropped_meanwhile(
         receiver = gevent.spawn(client.receive, 3.0)
         until(lambda: clock.pending)
         clock.advance(2.0)
-        peer.write("", "no message")
+        peer.send("", "no message")
         until(lambda: logged("malformed") and client._parked)
         clock.advance(1.0)
         assert receiver.ready()

@@ -32,12 +32,12 @@ def test_each_request_has_its_own_limit(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     long, short = asking(client, "LONG", timeout=9.0), asking(client, "SHORT", timeout=2.5)
-    serial = peer.read_serial()
-    peer.read()
+    serial = peer.expect()["serial"]
+    peer.read_line()
     clock.advance(2.5)
     assert result(short) == f"RequestTimeout: {client.name}: no answer to SHORT within 2.5 s"
     clock.advance(6.0)
-    peer.write(f"IS serial={serial}")
+    peer.send(f"IS serial={serial}")
     assert result(long) == f"IS serial={serial}"
     clock.advance(60.0)
     assert clock.pending == 0
@@ -47,13 +47,13 @@ def test_a_late_answer_is_dropped_and_counted(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     first = asking(client, "ASK", "IS")
-    serial = peer.read_serial()
+    serial = peer.expect()["serial"]
     clock.advance(10.0)
     with pytest.raises(RequestTimeout):
         first.get(timeout=PATIENCE)
     second = asking(client, "ASK", "IS")
-    own = peer.read_serial()
-    peer.write(f"IS n=1;serial={serial}", f"IS n=2;serial={own}", f"IS n=3;serial={own}", "IS n=4")
+    own = peer.expect()["serial"]
+    peer.send(f"IS n=1;serial={serial}", f"IS n=2;serial={own}", f"IS n=3;serial={own}", "IS n=4")
     assert result(second) == f"IS n=2;serial={own}"
     assert str(client.receive()) == "IS n=4"
     assert client.late_answers == 2
@@ -63,10 +63,10 @@ def test_a_late_answer_to_a_serial_of_the_callers_is_dropped(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     first = gevent.spawn(client.request, Message("ASK", {"serial": "x"}))
-    peer.read()
+    peer.read_line()
     clock.advance(10.0)
     assert "RequestTimeout" in result(first)
-    peer.write("IS n=1;serial=x", "IS n=2;serial=x")
+    peer.send("IS n=1;serial=x", "IS n=2;serial=x")
     assert str(client.receive()) == "IS n=2;serial=x"
     assert client.late_answers == 1
 
@@ -78,12 +78,12 @@ def test_a_late_answer_without_a_serial_is_not_taken_for_the_next(
 ) -> None:
     for n in range(3):
         first = asking(client, "ASK", "IS", serial=serial)
-        peer.read()
+        peer.read_line()
         clock.advance(10.0)
         assert "RequestTimeout" in result(first)
         second = asking(client, "ASK", "IS", serial=serial)
-        peer.read()
-        peer.write(late, "IS n=2")
+        peer.read_line()
+        peer.send(late, "IS n=2")
         assert result(second) == "IS n=2"
         assert client.late_answers == n + 1
 
@@ -93,11 +93,11 @@ def test_what_an_older_request_waits_for_is_not_late(
 ) -> None:
     old = asking(client, "ASK", "IS", serial=False, timeout=20.0)
     young = asking(client, "ASK", "IS", serial=False, timeout=5.0)
-    peer.read()
-    peer.read()
+    peer.read_line()
+    peer.read_line()
     clock.advance(5.0)
     assert "RequestTimeout" in result(young)
-    peer.write("IS n=1", "IS n=2", "IS n=3")
+    peer.send("IS n=1", "IS n=2", "IS n=3")
     assert result(old) == "IS n=1"
     assert str(client.receive()) == "IS n=3"
 
@@ -106,13 +106,13 @@ def test_peers_that_copy_serials_may_send_the_same_command_unasked(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     first = asking(client, "ASK", "IS")
-    peer.write(f"IS serial={peer.read_serial()}")
+    peer.send(peer.expect().reply("IS"))
     result(first)
     second = asking(client, "ASK", "IS")
-    peer.read()
+    peer.read_line()
     clock.advance(10.0)
     result(second)
-    peer.write("IS unasked=1")
+    peer.send("IS unasked=1")
     assert str(client.receive()) == "IS unasked=1"
 
 
@@ -120,11 +120,11 @@ def test_the_marks_of_late_answers_are_bounded_in_time(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     first = asking(client, "ASK", "IS", serial=False)
-    peer.read()
+    peer.read_line()
     clock.advance(10.0)
     result(first)
     clock.advance(limits.LATE_ANSWER_TIMEOUT)
-    peer.write("IS n=1")
+    peer.send("IS n=1")
     assert str(client.receive()) == "IS n=1"
 
 
@@ -134,10 +134,10 @@ def test_the_marks_of_late_answers_are_bounded_in_number(
     count = limits.LATE_ANSWERS + 6
     callers = [asking(client, f"ASK{n}", f"IS{n}", serial=False) for n in range(count)]
     for _ in callers:
-        peer.read()
+        peer.read_line()
     clock.advance(10.0)
     gevent.joinall(callers, timeout=PATIENCE)
-    peer.write(*(f"IS{n}" for n in range(count)), "END")
+    peer.send(*(f"IS{n}" for n in range(count)), "END")
     assert [client.receive().command for _ in range(7)] == [f"IS{n}" for n in range(6)] + ["END"]
     assert client.late_answers == limits.LATE_ANSWERS
 
@@ -146,13 +146,13 @@ def test_an_answer_that_never_comes_does_not_shift_all_others_for_ever(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     lost = asking(client, "ASK", "IS", serial=False)
-    peer.read()
+    peer.read_line()
     clock.advance(10.0)
     result(lost)
     for asked in range(1, 20):  # each answer is taken for the late one of the request before
         caller = asking(client, "ASK", "IS", serial=False)
-        peer.read()
-        peer.write(f"IS n={asked}")
+        peer.read_line()
+        peer.send(f"IS n={asked}")
         until(lambda caller=caller, asked=asked: caller.ready() or client.late_answers == asked)
         clock.advance(10.0)
         if result(caller) == f"IS n={asked}":
@@ -169,10 +169,10 @@ def test_the_limit_holds_while_the_request_waits_for_room(
     until(lambda: waiting.started and clock.pending >= 2)
     clock.advance(3.0)
     assert result(waiting) == (f"RequestTimeout: {client.name}: ASK could not be sent within 3 s")
-    while not (line := peer.read()).startswith("ASK"):
+    while not (line := peer.read_line()).startswith("ASK"):
         assert line.startswith("FILL")
     assert line == "ASK"  # what ran out of time was never sent
-    peer.write("IS")
+    peer.send("IS")
     assert result(also) == "IS"
     client.cut()
 
@@ -186,8 +186,8 @@ def test_a_connection_that_ends_ends_its_requests(
 ) -> None:
     callers = [asking(client, f"ASK{n}", "IS") for n in range(3)]
     for _ in callers:
-        peer.read()
-    peer.drop(reset=reset)
+        peer.read_line()
+    (peer.cut if reset else peer.close)()
     errors = [caller.get(block=True, timeout=PATIENCE) for caller in map(caught, callers)]
     assert {type(error) for error in errors} == {ConnectionLostError}
     assert len(set(map(id, errors))) == 3
@@ -204,7 +204,7 @@ def caught(greenlet: Any) -> Any:
 
 def test_closing_ends_the_requests(client: Client, peer: ScriptedPeer) -> None:
     caller = asking(client)
-    peer.read()
+    peer.read_line()
     client.close()
     assert result(caller) == f"ClosedError: {client.name} is closed"
     with pytest.raises(ClosedError):
@@ -232,14 +232,14 @@ def test_marks_do_not_outlive_their_connection(
     client: Client, peer: ScriptedPeer, clock: MovedClock
 ) -> None:
     first = asking(client, "ASK", "IS", serial=False)
-    peer.read()
+    peer.read_line()
     clock.advance(10.0)
     result(first)
-    peer.drop()
+    peer.close()
     again = asking(client, "ASK", "IS", serial=False, idempotent=True)
     peer.accept()
-    peer.read()
-    peer.write("IS n=1")
+    peer.read_line()
+    peer.send("IS n=1")
     assert result(again) == "IS n=1"
 
 
@@ -269,10 +269,10 @@ def test_a_caller_that_leaves_leaves_nothing_but_a_mark(
     give_up(client)
     assert client._requests is not None
     assert client._requests.count == 0
-    peer.read()
+    peer.read_line()
     second = asking(client, "ASK", "IS", serial=False)
-    peer.read()
-    peer.write("IS late=1", "IS n=2")
+    peer.read_line()
+    peer.send("IS late=1", "IS n=2")
     assert result(second) == "IS n=2"
 
 
@@ -285,9 +285,9 @@ def test_a_deadline_bounds_several_requests(
             client.request(Message("ASK"))
 
     asker = gevent.spawn(ask)
-    serial = peer.read_serial()
+    serial = peer.expect()["serial"]
     clock.advance(2.0)
-    peer.write(f"IS serial={serial}")
-    peer.read()
+    peer.send(f"IS serial={serial}")
+    peer.read_line()
     clock.advance(1.0)
     assert result(asker) == "DeadlineError: the deadline of 3 s was reached"

@@ -29,18 +29,18 @@ def test_answers_by_serial_find_their_callers_in_any_order(
     client: Client, peer: ScriptedPeer
 ) -> None:
     callers = [asking(client, f"ASK{n}") for n in range(5)]
-    serials = [peer.read_serial() for _ in callers]
+    serials = [peer.expect()["serial"] for _ in callers]
     assert len(set(serials)) == 5
-    peer.write(*(f"IS n={n};serial={serials[n]}" for n in (3, 0, 4, 1, 2)))
+    peer.send(*(f"IS n={n};serial={serials[n]}" for n in (3, 0, 4, 1, 2)))
     assert [caller.get(timeout=PATIENCE)["n"] for caller in callers] == ["0", "1", "2", "3", "4"]
 
 
 def test_the_serial_of_a_message_that_has_one_stays(client: Client, peer: ScriptedPeer) -> None:
     caller = gevent.spawn(client.request, Message("ASK", {"serial": "x7"}))
-    assert peer.read() == "ASK serial=x7"
+    assert peer.read_line() == "ASK serial=x7"
     with pytest.raises(UsageError, match="open already"):
         client.request(Message("ASK", {"serial": "x7"}))
-    peer.write("IS serial=x7")
+    peer.send("IS serial=x7")
     assert result(caller) == "IS serial=x7"
 
 
@@ -49,8 +49,8 @@ def test_without_its_serial_the_first_that_reply_names_is_the_answer(
     client: Client, peer: ScriptedPeer, reply: Any
 ) -> None:
     caller = asking(client, "ASK", reply)
-    peer.read_serial()
-    peer.write("NEWS", "OTHER serial=1", "IS n=1", "IS n=2")
+    peer.expect()["serial"]
+    peer.send("NEWS", "OTHER serial=1", "IS n=1", "IS n=2")
     assert result(caller) == "IS n=1"
     assert [str(client.receive()) for _ in range(3)] == ["NEWS", "OTHER serial=1", "IS n=2"]
 
@@ -59,9 +59,9 @@ def test_answers_without_serials_come_in_the_order_of_the_requests(
     client: Client, peer: ScriptedPeer
 ) -> None:
     callers = [asking(client, "ASK", "IS", serial=serial) for serial in (True, False, True)]
-    lines = [peer.read() for _ in callers]
+    lines = [peer.read_line() for _ in callers]
     assert [line.partition("=")[0] for line in lines] == ["ASK serial", "ASK", "ASK serial"]
-    peer.write("IS n=0", "IS n=1", "IS n=2")
+    peer.send("IS n=0", "IS n=1", "IS n=2")
     assert [result(caller) for caller in callers] == ["IS n=0", "IS n=1", "IS n=2"]
 
 
@@ -76,8 +76,8 @@ def test_a_broadcast_of_ours_that_comes_back_is_no_answer(
     client: Client, peer: ScriptedPeer
 ) -> None:
     caller = gevent.spawn(client.request, Message("ASK", service="*"))
-    serial = peer.read_serial()
-    peer.write(f"*/ASK serial={serial}", f"IS serial={serial}", f"*/ASK serial={serial}", "END")
+    serial = peer.expect()["serial"]
+    peer.send(f"*/ASK serial={serial}", f"IS serial={serial}", f"*/ASK serial={serial}", "END")
     assert result(caller) == f"IS serial={serial}"
     assert [client.receive().command for _ in range(3)] == ["ASK", "ASK", "END"]
     assert client.late_answers == 0
@@ -88,16 +88,16 @@ def test_a_broadcast_that_comes_back_leaves_its_request_where_it_was(
 ) -> None:
     first = gevent.spawn(client.request, Message("ASK", service="."), "IS")
     second = asking(client, "ASK", "IS")
-    serial = peer.read_serial()
-    peer.read()
-    peer.write(f"./ASK serial={serial}", "IS n=1", "IS n=2")
+    serial = peer.expect()["serial"]
+    peer.read_line()
+    peer.send(f"./ASK serial={serial}", "IS n=1", "IS n=2")
     assert [result(first), result(second)] == ["IS n=1", "IS n=2"]
 
 
 def test_an_echo_is_an_answer(client: Client, peer: ScriptedPeer) -> None:
     caller = asking(client, "ECHO")
-    line = peer.read()
-    peer.write(line)
+    line = peer.read_line()
+    peer.send(line)
     assert result(caller) == line
 
 
@@ -170,8 +170,8 @@ def test_a_request_in_the_hub_is_an_error(client: Client, clock: MovedClock) -> 
 )
 def test_errors_of_the_peer(client: Client, peer: ScriptedPeer, answer: str, expected: str) -> None:
     caller = asking(client, "ASK", "IS")
-    serial = peer.read_serial()
-    peer.write(answer.replace("%s", serial))
+    serial = peer.expect()["serial"]
+    peer.send(answer.replace("%s", serial))
     assert result(caller) == expected
     assert isinstance(caller.exception, RemoteError)
     assert caller.exception.command == "ASK"
@@ -184,16 +184,16 @@ def test_errors_about_something_else_are_no_answers(
     client: Client, peer: ScriptedPeer, other: str
 ) -> None:
     caller = asking(client)
-    serial = peer.read_serial()
-    peer.write(other, f"IS serial={serial}")
+    serial = peer.expect()["serial"]
+    peer.send(other, f"IS serial={serial}")
     assert result(caller) == f"IS serial={serial}"
     assert str(client.receive()) == other
 
 
 def test_an_error_that_reply_names_is_an_answer(client: Client, peer: ScriptedPeer) -> None:
     caller = asking(client, "ASK", ("IS", "UNKNOWN"))
-    peer.read()
-    peer.write("UNKNOWN command=ASK")
+    peer.read_line()
+    peer.send("UNKNOWN command=ASK")
     assert result(caller) == "UNKNOWN command=ASK"
 
 

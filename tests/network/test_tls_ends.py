@@ -28,7 +28,7 @@ from edgevent import (
     connect,
 )
 from edgevent.testing.clock import settle
-from edgevent.testing.contract import Pull, fill
+from edgevent.testing.exchange import Pull, fill
 from edgevent.transport.dial import dial
 from edgevent.transport.memory import memory_pair
 

@@ -162,8 +162,8 @@ def test_a_service_in_the_clear_that_speaks_first_is_no_tls(peer: ScriptedPeer) 
     address = peer.address.replace("tcp:", "tls:")
     task = gevent.spawn(Client, address, tls=client_options())
     peer.accept()
-    peer.write("HI")
-    peer.write("HOW ARE YOU")
+    peer.send("HI")
+    peer.send("HOW ARE YOU")
     with pytest.raises(HandshakeError, match=f"{address}: the other side does not speak TLS"):
         task.get(timeout=PATIENCE)
 

@@ -36,7 +36,7 @@ from edgevent.links.greeting import Greeting
 from edgevent.runtime.clock import SYSTEM_CLOCK
 from edgevent.runtime.turns import Turns
 from edgevent.testing.clock import settle
-from edgevent.testing.contract import fill
+from edgevent.testing.exchange import fill
 from edgevent.tls_session import TlsSession
 from edgevent.transport.base import StreamTransport
 from edgevent.transport.fd import FdTransport

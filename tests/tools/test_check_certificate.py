@@ -279,13 +279,11 @@ def test_all_that_is_wrong_is_told(said: Said) -> None:
     ]
 
 
-def test_the_command_works_as_the_users_know_it(need_tool: Callable[..., str]) -> None:
+def test_the_command_works_as_the_users_know_it(
+    need_tool: Callable[..., str], own_namespaces: Callable[..., list[str]]
+) -> None:
     """``check-certificate --info --limit 60 DOMAIN``: port 443, and the system's authorities."""
-    unshare = need_tool("unshare", package="util-linux")
-    need_tool("ip", package="iproute2")
     openssl = need_tool("openssl", package="openssl")
-    if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to make a network namespace")
     server_pair().write(Path.cwd(), "served")
     program = f"""
 import subprocess, sys
@@ -302,8 +300,7 @@ sys.exit(code)
 """
     done = subprocess.run(
         [
-            unshare,
-            "-n",
+            *own_namespaces("-n"),
             "sh",
             "-c",
             'ip link set lo up && exec "$0" -c "$1"',

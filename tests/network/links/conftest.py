@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def peer(path: str) -> Iterator[ScriptedPeer]:
     """A peer that does what the test says, on a Unix socket."""
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         yield peer
 
 

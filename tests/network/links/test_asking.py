@@ -39,7 +39,7 @@ def test_who_waits_for_the_link_waits_for_on_connected_too(
     clock.advance(0.5)
     with pytest.raises(NotConnectedError):
         short.get(timeout=PATIENCE)
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(0.5)
         peer.accept()
         assert seen.get(timeout=PATIENCE) is True
@@ -58,23 +58,23 @@ def test_only_what_is_idempotent_is_asked_again(
     link = up(moved, peer, pauses="1")
     again = gevent.spawn(link.request, Message("AGAIN"), idempotent=True)
     once = gevent.spawn(link.request, Message("ONCE"))
-    commands = {peer.read().split()[0] for _ in range(2)}
+    commands = {peer.read_line().split()[0] for _ in range(2)}
     assert commands == {"AGAIN", "ONCE"}
     for _ in range(2):
-        peer.drop()
+        peer.close()
         settle()
         clock.advance(1.0)
         peer.accept()
-        line = peer.read()
+        line = peer.read_line()
         assert line.startswith("AGAIN")
     with pytest.raises(ConnectionLostError):
         once.get(timeout=PATIENCE)
-    peer.write(f"IS {line.partition(' ')[2]}", "LAST")
+    peer.send(f"IS {line.partition(' ')[2]}", "LAST")
     assert again.get(timeout=PATIENCE).command == "IS"
-    assert peer.read() == "UNKNOWN command=LAST"
+    assert peer.read_line() == "UNKNOWN command=LAST"
     asking = gevent.spawn(link.request, Message("WHAT"), idempotent=True)
-    peer.read()
-    peer.write("UNKNOWN command=WHAT")
+    peer.read_line()
+    peer.send("UNKNOWN command=WHAT")
     with pytest.raises(UnknownCommandError):
         asking.get(timeout=PATIENCE)
 
@@ -84,19 +84,19 @@ def test_an_idempotent_request_has_one_limit(
 ) -> None:
     link = up(moved, peer, pauses="1")
     asking = gevent.spawn(link.request, Message("ASK"), timeout=5.0, idempotent=True)
-    peer.read()
+    peer.read_line()
     clock.advance(3.0)
-    peer.drop()
+    peer.close()
     settle()
     clock.advance(1.0)
     peer.accept()
-    peer.read()
+    peer.read_line()
     clock.advance(0.5)
     assert not asking.ready()
     clock.advance(0.5)
     with pytest.raises(RequestTimeout):
         asking.get(timeout=PATIENCE)
-    peer.drop()
+    peer.close()
     peer.stop_listening()
     asking = gevent.spawn(link.request, Message("ASK"), timeout=5.0, idempotent=True)
     settle()
@@ -109,14 +109,14 @@ def test_a_send_that_failed_lets_an_idempotent_request_wait_for_the_next_link(
     moved: Ground, clock: MovedClock, peer: ScriptedPeer
 ) -> None:
     link = up(moved, peer, pauses="1")
-    peer.drop(reset=True)
+    peer.cut()
     with pytest.raises(ConnectionLostError):
         link.send(number(1))
     asking = gevent.spawn(link.request, Message("ASK"), idempotent=True)
     settle()
     clock.advance(1.0)
     peer.accept()
-    peer.write(f"IS serial={peer.read_serial()}")
+    peer.send(peer.expect().reply("IS"))
     assert asking.get(timeout=PATIENCE).command == "IS"
 
 
@@ -127,7 +127,7 @@ def test_a_request_in_on_connected(moved: Ground, peer: ScriptedPeer) -> None:
     link.send(number(1), cache=True)
     moved.communicator.add_connection(link)
     peer.accept()
-    peer.write(f"READY serial={peer.read_serial()}")
+    peer.send(peer.expect().reply("READY"))
     assert registered.get(timeout=PATIENCE).command == "READY"
     assert read_numbers(peer, 1) == [1]
 
@@ -146,17 +146,17 @@ def test_who_iterates_over_a_link_gets_what_comes_until_it_is_lost(
 
     iterating = gevent.spawn(iterate)  # before it is up
     settle()
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
         link.send(number(7), cache=True)
         assert read_numbers(peer, 1) == [7]
-        peer.write("NUMBER n=1")
+        peer.send("NUMBER n=1")
         for n in (2, 3):
-            serial = peer.read_serial()
-            peer.write(f"NUMBER n={n}", f"IS serial={serial}")
-        peer.read()
-        peer.drop()
+            serial = peer.expect()["serial"]
+            peer.send(f"NUMBER n={n}", f"IS serial={serial}")
+        peer.read_line()
+        peer.close()
         with pytest.raises(ConnectionLostError):
             iterating.get(timeout=PATIENCE)
         assert heard == ["NUMBER n=1", "NUMBER n=2", "NUMBER n=3"]
@@ -164,5 +164,5 @@ def test_who_iterates_over_a_link_gets_what_comes_until_it_is_lost(
         settle()
         clock.advance(1.0)
         peer.accept()
-        peer.write("NUMBER n=4")
+        peer.send("NUMBER n=4")
         assert handled.get(timeout=PATIENCE) == "NUMBER n=4"

@@ -62,7 +62,7 @@ def test_the_pauses_start_anew_only_after_the_link_was_up_for_ten_seconds(
     link = up(moved, peer, pauses="1,50")
     for up_for, pause in ((0.0, 1.0), (9.5, 50.0), (9.5, 50.0), (10.0, 1.0), (0.0, 50.0)):
         clock.advance(up_for)
-        peer.drop()
+        peer.close()
         until(lambda: not link.is_connected)
         settle()
         assert attempts_at(clock, link, pause, 0.5) == [pause]
@@ -73,7 +73,7 @@ def test_a_name_is_looked_up_anew_at_each_attempt(
     moved: Ground, clock: MovedClock, resolver: Resolver
 ) -> None:
     resolver.names["moves.invalid"] = ["127.0.0.2"]
-    with scripted_peer(("127.0.0.3", 0)) as peer:
+    with scripted_peer("tcp://127.0.0.3:0") as peer:
         port = peer.address.rpartition(":")[2]
         link = add(moved, f"tcp://moves.invalid:{port}", pauses="1")
         until(lambda: link.attempts == 1)
@@ -118,11 +118,11 @@ def test_hooks_and_callbacks_are_called_in_turns(
         told.append("on_disconnected")
 
     settle()
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
         settle()
-        peer.drop()
+        peer.close()
         settle()
     assert told == [
         "failed ConnectError",
@@ -233,10 +233,10 @@ def test_a_link_that_is_up_stays_up_when_it_is_removed_and_added(
     moved.communicator.remove_connection(link)
     link.send(number(1))
     assert read_numbers(peer, 1) == [1]
-    peer.write("ASK")
+    peer.send("ASK")
     settle()
     moved.communicator.add_connection(link)
-    assert peer.read() == "IS"
+    assert peer.read_line() == "IS"
     assert link.attempts == 1
 
 
@@ -245,7 +245,7 @@ def test_a_link_that_is_lost_while_it_was_removed_dials_when_it_is_added(
 ) -> None:
     link = up(moved, peer, pauses="1")
     moved.communicator.remove_connection(link)
-    peer.drop()
+    peer.close()
     settle()
     moved.communicator.add_connection(link)
     settle()
@@ -289,7 +289,7 @@ def test_a_link_that_is_disabled_while_it_dials_begins_when_it_is_enabled(
     with pytest.raises(StopIteration):
         next(hung)
     Path(path).unlink()
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(0.5)  # the pauses between two looks at a full queue are of this clock
         peer.accept()
         settle()
@@ -307,7 +307,7 @@ def test_a_disabled_link_that_is_up_sends_and_handles_nothing(
     here.on("NUMBER")(lambda message, peer: seen.append(message))
     link = up(moved, peer, dispatcher=here)
     link.enabled = False
-    peer.write("NUMBER n=1")
+    peer.send("NUMBER n=1")
     link.send(number(7))
     assert read_numbers(peer, 1) == [7]
     settle()

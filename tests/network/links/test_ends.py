@@ -34,12 +34,12 @@ def test_mark_done_waits_until_what_was_kept_is_out_even_over_losses(
     link.mark_done()
     assert not link.is_closed
     settle()
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
         until(lambda: link.is_full)
         first = read_numbers(peer, 1)
-        peer.drop()
+        peer.close()
         settle()
         assert not link.is_closed
         assert link.kept
@@ -60,7 +60,7 @@ def test_mark_done_and_a_loss_with_nothing_kept_end_the_link(
     count = fill(link)
     link.mark_done()
     assert not link.is_closed  # what was sent is still to leave
-    peer.drop()
+    peer.close()
     until(lambda: link.is_closed)
     assert numbers(link.undelivered) == list(range(count))
 
@@ -81,7 +81,7 @@ def test_a_peer_that_breaks_off_while_it_is_sent_the_rest_leaves_all_in_doubt_or
     count = fill(link)
     link.close()
     assert link in moved.communicator.connections
-    peer.drop(reset=True)
+    peer.cut()
     until(lambda: link not in moved.communicator.connections)
     assert numbers(link.undelivered) == list(range(count))
     assert link.undelivered.in_doubt
@@ -97,8 +97,8 @@ def test_a_link_that_leaves_leaves_no_alarms(
     before = clock.pending
     link = up(moved, peer)
     asking = gevent.spawn(link.request, Message("ASK"), timeout=500.0)
-    peer.read()
-    peer.drop()  # a line of the log is held back now, a pause runs, and a request had a limit
+    peer.read_line()
+    peer.close()  # a line of the log is held back now, a pause runs, and a request had a limit
     settle()
     assert clock.pending > before
     leave(link)

@@ -46,17 +46,17 @@ def test_what_was_kept_leaves_in_order_after_on_connected_has_returned(
     settle()
     link.send(number(1), cache=True)
     link.send(number(2), cache=True, json=True)
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
-        assert peer.read() == "REGISTER"
+        assert peer.read_line() == "REGISTER"
         link.send(number(4), cache=True)
         assert link.kept == 5
         link.send(Message("PLAIN"))
-        assert peer.read() == "PLAIN"
+        assert peer.read_line() == "PLAIN"
         go.set()
         assert read_numbers(peer, 2) == [0, 1]
-        assert peer.read() == '{"command":"NUMBER","parameters":{"n":"2"}}'
+        assert peer.read_line() == '{"command":"NUMBER","parameters":{"n":"2"}}'
         assert read_numbers(peer, 2) == [3, 4]
         assert link.kept == 0
         link.send(number(5), cache=True)
@@ -74,33 +74,33 @@ def test_what_is_to_be_kept_waits_for_on_connected_although_nothing_else_does(
     settle()
     link.send(number(1), cache=True)
     link.send(Message("PLAIN"))
-    assert peer.read() == "PLAIN"
+    assert peer.read_line() == "PLAIN"
     go.set()
     assert read_numbers(peer, 1) == [1]
 
 
 def ready_by_message(link: Link, peer: ScriptedPeer) -> None:
-    assert peer.read() == "REGISTER"
-    peer.write("READY")
+    assert peer.read_line() == "REGISTER"
+    peer.send("READY")
 
 
 def ready_by_answer(link: Link, peer: ScriptedPeer) -> None:
-    assert peer.read() == "REGISTER"
+    assert peer.read_line() == "REGISTER"
     asking = gevent.spawn(link.request, Message("REGISTER", {"again": 1}), "READY")
-    peer.write(f"READY serial={peer.read().partition('serial=')[2]}")
+    peer.send(f"READY serial={peer.read_line().partition('serial=')[2]}")
     asking.get(timeout=PATIENCE)
 
 
 def ready_by_receiving(link: Link, peer: ScriptedPeer) -> None:
-    assert peer.read() == "REGISTER"
+    assert peer.read_line() == "REGISTER"
     receiving = gevent.spawn(link.receive)
     until(lambda: link._receiver)
-    peer.write("nonsense", "READY")
+    peer.send("nonsense", "READY")
     assert receiving.get(timeout=PATIENCE).command == "READY"
 
 
 def ready_by_word(link: Link, peer: ScriptedPeer) -> None:
-    assert peer.read() == "REGISTER"
+    assert peer.read_line() == "REGISTER"
     link.set_ready()
 
 
@@ -126,7 +126,7 @@ def test_where_a_registration_is_needed_what_was_kept_waits_for_it(
         assert read_numbers(peer, 1) == [n]
         link.send(number(n + 1), cache=True)
         assert read_numbers(peer, 1) == [n + 1]
-        peer.drop()
+        peer.close()
         settle()
         link.send(number(n + 1), cache=True)
         clock.advance(1.0)
@@ -153,7 +153,7 @@ def test_so_many_bytes_are_kept_and_no_more(
         link.send(message, cache=True)
     with pytest.raises(QueueFullError, match="2097152 bytes"):
         link.send(filled[32], cache=True)
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         settle()
         clock.advance(1.0)
         peer.accept()
@@ -189,7 +189,7 @@ def test_its_repr_says_whether_it_is_up(moved: Ground, clock: MovedClock, path: 
     settle()
     assert repr(link) == f"<link down unix:{path}>"
     assert link.address == f"unix:{path}"
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
         settle()
@@ -207,15 +207,15 @@ def test_what_leaves_after_a_long_time_does_not_keep_the_link_from_handling_mess
     link.when_full = "raise"
     for n in range(36):
         link.send(number(n).with_parameters(x="x" * 55_000), cache=True)
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         moved.communicator.add_connection(link)
         peer.accept()
         until(lambda: link.is_full)
         assert link.kept
-        peer.write("ASK")
+        peer.send("ASK")
         settle()
         assert read_numbers(peer, 36) == list(range(36))
-        assert peer.read() == "IS"
+        assert peer.read_line() == "IS"
         settle()
         assert link.kept == 0
 
@@ -242,7 +242,7 @@ def test_what_is_done_when_too_much_waits_holds_over_a_loss(
         assert read_numbers(peer, count) == list(range(count))
         link.send(number(1002))
         assert read_numbers(peer, 1) == [1002]
-        peer.drop()
+        peer.close()
         settle()
         assert numbers(link.undelivered) == [*range(count), 1002]
         link.undelivered.clear()
@@ -260,7 +260,7 @@ def test_a_message_that_waits_for_room_when_the_link_breaks_is_kept_or_refused(
     kept = gevent.spawn(link.send, number(101), cache=True)
     asking = gevent.spawn(link.request, Message("ASK"))
     until(lambda: link.outbox.waiting == 3)
-    peer.drop(reset=reset)
+    (peer.cut if reset else peer.close)()
     kept.get(timeout=PATIENCE)
     with pytest.raises(ConnectionLostError):
         plain.get(timeout=PATIENCE)

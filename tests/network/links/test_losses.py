@@ -27,7 +27,7 @@ def test_what_the_kernel_had_is_told_apart_from_what_it_had_not(
     link = up(moved, peer, pauses="1")
     count = fill(link)
     taken, total = link.outbox.sent_bytes, link.outbox.size
-    peer.drop()
+    peer.close()
     until(lambda: not link.is_connected)
     settle()
     found = link.undelivered
@@ -52,7 +52,7 @@ def test_kept_messages_that_were_not_sent_are_sent_over_the_next_link_before_lat
         sent += 1
     link.when_full = "raise"
     link.send(number(998), cache=True)
-    peer.drop()
+    peer.close()
     settle()
     link.send(number(999), cache=True)
     doubtful, unsent = numbers(link.undelivered.in_doubt), numbers(link.undelivered.unsent)
@@ -74,16 +74,16 @@ def test_an_answered_request_shows_that_all_before_it_has_arrived(
         link.send(number(2), cache=True)
         asking = gevent.spawn(link.request, Message("ASK"), timeout=5.0)
         assert read_numbers(peer, 2) == [1, 2]
-        serial = peer.read_serial()
+        serial = peer.expect()["serial"]
         link.send(number(3))
         if answer == "none":
             clock.advance(5.0)
         else:
-            peer.write(f"{answer} serial={serial}".replace("; ", ";"))
+            peer.send(f"{answer} serial={serial}".replace("; ", ";"))
         asking.join(PATIENCE)
         assert read_numbers(peer, 1) == [3]
     assert isinstance(asking.exception, RequestTimeout)
-    peer.drop()
+    peer.close()
     settle()
     # The answer to the second request has shown that the first 3 has arrived, too.
     assert numbers(link.undelivered) == [3, 1, 2, 3]
@@ -96,9 +96,9 @@ def test_a_request_that_is_lost_is_no_undelivered_message(
     link = up(moved, peer)
     asking = gevent.spawn(link.request, Message("ASK"))
     also = gevent.spawn(link.request, Message("ASK"), "IS", serial=False)
-    peer.read()
-    peer.read()
-    peer.drop()
+    peer.read_line()
+    peer.read_line()
+    peer.close()
     for one in (asking, also):
         with pytest.raises(ConnectionLostError):
             one.get(timeout=PATIENCE)
@@ -111,16 +111,16 @@ def test_an_answer_over_one_link_shows_nothing_of_another(
 ) -> None:
     link = up(moved, peer, pauses="1")
     request = link.ask(Message("ASK"), frozenset(), 5.0, True)
-    peer.write(f"IS serial={peer.read_serial()}")
+    peer.send(peer.expect().reply("IS"))
     settle()
-    peer.drop()
+    peer.close()
     settle()
     clock.advance(1.0)
     peer.accept()
     settle()
     link.send(number(1))
     assert link.answer(request).command == "IS"
-    peer.drop()
+    peer.close()
     settle()
     assert numbers(link.undelivered) == [1]
 
@@ -130,7 +130,7 @@ def test_what_was_broadcast_is_told_as_well(moved: Ground, peer: ScriptedPeer) -
     assert broadcast([link, link], number(4)) == 2
     link.send(number(5))
     assert read_numbers(peer, 3) == [4, 4, 5]
-    peer.drop()
+    peer.close()
     settle()
     assert numbers(link.undelivered) == [4, 4, 5]
 
@@ -139,7 +139,7 @@ def test_a_send_that_fails_is_told_to_its_sender_alone(moved: Ground, peer: Scri
     link = up(moved, peer)
     link.send(number(1))
     settle()
-    peer.drop(reset=True)
+    peer.cut()
     with pytest.raises(ConnectionLostError):
         link.send(number(2))  # at once: the hub has not seen the end
     assert not link.is_connected
@@ -158,7 +158,7 @@ def test_what_was_joined_to_leave_together_when_the_link_broke_was_not_sent(
     for n in range(5):
         link.send(number(n))
         if n == 1:
-            peer.drop(reset=True)  # the first has left at once, the others wait for the pass's end
+            peer.cut()  # the first has left at once, the others wait for the pass's end
     settle()
     assert numbers(link.undelivered.in_doubt) == [0]
     assert numbers(link.undelivered.unsent) == [1, 2, 3, 4]
@@ -169,7 +169,7 @@ def test_what_found_the_link_broken_without_an_error_of_its_own_was_not_sent(
 ) -> None:
     link = up(moved, peer)
     link.send(number(0))
-    peer.drop(reset=True)
+    peer.cut()
     for n in (1, 2):  # so much is not held back until the end of the pass
         link.send(number(n).with_parameters(text="x" * 40_000))
     with pytest.raises(NotConnectedError):
@@ -183,7 +183,7 @@ def test_a_cached_send_that_fails_is_kept(
     moved: Ground, clock: MovedClock, peer: ScriptedPeer
 ) -> None:
     link = up(moved, peer, pauses="1")
-    peer.drop(reset=True)
+    peer.cut()
     link.send(number(2), cache=True)
     settle()
     clock.advance(1.0)
@@ -202,7 +202,7 @@ def test_what_could_not_be_flushed_because_the_link_broke_is_kept(
 
     def accept_and_drop() -> None:
         peer.accept()
-        peer.drop(reset=True)
+        peer.cut()
 
     moved.communicator.add_connection(link)
     until(lambda: link.attempts and not link.is_connected)
@@ -221,5 +221,5 @@ def test_half_a_line_at_the_loss_is_not_handled_and_told(
 ) -> None:
     up(moved, peer)
     peer.sock.sendall(b"NUMBER n=1")
-    peer.drop()
+    peer.close()
     until(lambda: logged("dropped 10 bytes without a newline"))

@@ -47,7 +47,7 @@ def test_the_first_connection_is_told_at_once(
     caplog.set_level(logging.INFO, "edgevent")
     link = add(moved, f"unix:{path}", pauses="1")
     settle()
-    with scripted_peer(path) as peer:
+    with scripted_peer(f"unix:{path}") as peer:
         clock.advance(1.0)
         peer.accept()
         settle()
@@ -60,7 +60,7 @@ def test_a_loss_is_told_at_once_and_the_return_within_a_minute(
     caplog.set_level(logging.INFO, "edgevent")
     link = up(moved, peer, pauses="1")
     clock.advance(10.0)
-    peer.drop()
+    peer.close()
     settle()
     told = [
         f"connected to {peer.address}",
@@ -83,7 +83,7 @@ def test_a_link_that_comes_and_goes_is_told_of_once_a_minute(
     caplog.set_level(logging.INFO, "edgevent")
     link = up(moved, peer, pauses="1")
     for _ in range(300):
-        peer.drop()
+        peer.close()
         settle()
         clock.advance(1.0)
         peer.accept()

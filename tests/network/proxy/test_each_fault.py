@@ -16,7 +16,7 @@ from edgevent import (
     ConnectError,
 )
 from edgevent.testing.clock import ManualClock, settle
-from edgevent.testing.contract import fill, push
+from edgevent.testing.exchange import fill, push
 from edgevent.testing.proxy import reset
 from edgevent.transport.dial import dial
 

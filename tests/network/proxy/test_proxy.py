@@ -25,7 +25,7 @@ from edgevent import (
     WrongThreadError,
 )
 from edgevent.runtime.turns import Turns
-from edgevent.testing.contract import Pull, push
+from edgevent.testing.exchange import Pull, push
 from edgevent.testing.proxy import FaultProxy
 from edgevent.testing.way import Way
 from edgevent.transport.dial import dial

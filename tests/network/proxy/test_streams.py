@@ -21,8 +21,8 @@ from edgevent import (
     limits,
 )
 from edgevent.testing.clock import settle
-from edgevent.testing.contract import Pull, push
-from edgevent.testing.contract import end as finish
+from edgevent.testing.exchange import Pull, push
+from edgevent.testing.exchange import end as finish
 from edgevent.transport.dial import dial
 
 STREAM = (
