@@ -40,14 +40,18 @@ from .errors import (
     NetworkError,
     NotConnectedError,
     OptionError,
+    PidFileError,
     QueueFullError,
     ReceiveTimeout,
+    RegistrationError,
     RemoteError,
     RequestTimeout,
+    ServiceUnavailableError,
     SigningKeyError,
     SlowConsumerError,
     ThreadStartError,
     ThreadTimeout,
+    TransmissionError,
     TruncatedError,
     UnknownCommandError,
     UsageError,
@@ -72,13 +76,23 @@ from .tls import TlsOptions
 from .transport.base import Credentials
 
 if TYPE_CHECKING:
+    from .allow import Allow
     from .certificate import Certificate
+    from .communicatord.client import CommunicatorConnection
+    from .communicatord.script import CommunicatorClient
+    from .communicatord.statuses import ClusterStatus, ServiceStatus
+    from .counter_values import ConnectionCounters, Counters, HandlerCounters
+    from .counters import snapshot
     from .keymaking import make_authority, make_certificate
     from .keypair import KeyPair
     from .links.datagram import DatagramServer
     from .links.datagram_client import DatagramClient
     from .links.datagram_peer import DatagramPeer
     from .links.send_datagram import largest_payload, path_mtu, send_datagram
+    from .logrotate import LogRotateListener
+    from .metrics import MetricsListener
+    from .pid_file import PidFile
+    from .service import Service
     from .signing import SigningKeys
     from .sources.children import ChildWatch
     from .sources.connector import ProcessEvent
@@ -93,6 +107,7 @@ if TYPE_CHECKING:
     from .sources.thread_end import ThreadEnd
     from .sources.thread_link import ThreadLink
     from .sources.threads import ThreadDone, ThreadOutcome, run_in_thread
+    from .systemd import InheritedSocket, Notifier, inherited_sockets
     from .transport.pipe import Pipe
 
 __version__ = "0.1.0"
@@ -100,6 +115,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Address",
     "AddressError",
+    "Allow",
     "Backoff",
     "Certificate",
     "CertificateError",
@@ -110,13 +126,18 @@ __all__ = [
     "Client",
     "Clock",
     "ClosedError",
+    "ClusterStatus",
     "CommandError",
     "CommandTimeout",
     "Communicator",
+    "CommunicatorClient",
+    "CommunicatorConnection",
     "ConnectError",
     "ConnectTimeoutError",
     "Connection",
+    "ConnectionCounters",
     "ConnectionLostError",
+    "Counters",
     "Credentials",
     "DatagramClient",
     "DatagramPeer",
@@ -135,8 +156,10 @@ __all__ = [
     "FileWatch",
     "FileWatchError",
     "ForkedError",
+    "HandlerCounters",
     "HandshakeError",
     "IdentityError",
+    "InheritedSocket",
     "InvalidMessageError",
     "KeyPair",
     "LineConnection",
@@ -144,16 +167,21 @@ __all__ = [
     "ListenError",
     "ListeningEvent",
     "ListeningWatch",
+    "LogRotateListener",
     "Match",
     "Message",
     "MessageConnection",
     "MessageError",
+    "MetricsListener",
     "NetworkError",
     "NotConnectedError",
+    "Notifier",
     "OptionError",
     "ParameterRule",
     "Peer",
     "PermanentConnection",
+    "PidFile",
+    "PidFileError",
     "Pipe",
     "Process",
     "ProcessEvent",
@@ -162,9 +190,13 @@ __all__ = [
     "ReadyConnection",
     "ReceiveTimeout",
     "ReceivedSignal",
+    "RegistrationError",
     "RemoteError",
     "RequestTimeout",
     "Server",
+    "Service",
+    "ServiceStatus",
+    "ServiceUnavailableError",
     "SignalSource",
     "SigningKeyError",
     "SigningKeys",
@@ -179,6 +211,7 @@ __all__ = [
     "ThreadTimeout",
     "Timer",
     "TlsOptions",
+    "TransmissionError",
     "TruncatedError",
     "Undelivered",
     "UnknownCommandError",
@@ -189,6 +222,7 @@ __all__ = [
     "connect",
     "deadline",
     "ignore_signals",
+    "inherited_sockets",
     "largest_payload",
     "make_authority",
     "make_certificate",
@@ -199,26 +233,41 @@ __all__ = [
     "send_datagram",
     "signal_name",
     "signal_number",
+    "snapshot",
 ]
 
 _LATER: Final = {
+    "Allow": "allow",
     "Certificate": "certificate",
     "ChildEvent": "sources.reaping",
     "ChildUsage": "sources.reaping",
     "ChildWatch": "sources.children",
+    "ClusterStatus": "communicatord.statuses",
+    "CommunicatorClient": "communicatord.script",
+    "CommunicatorConnection": "communicatord.client",
+    "ConnectionCounters": "counter_values",
+    "Counters": "counter_values",
     "DatagramClient": "links.datagram_client",
     "DatagramPeer": "links.datagram_peer",
     "DatagramServer": "links.datagram",
     "Dispositions": "sources.deadly",
     "FileEvent": "sources.file_event",
     "FileWatch": "sources.files",
+    "HandlerCounters": "counter_values",
+    "InheritedSocket": "systemd",
     "KeyPair": "keypair",
     "ListeningEvent": "sources.listening",
     "ListeningWatch": "sources.listening",
+    "LogRotateListener": "logrotate",
+    "MetricsListener": "metrics",
+    "Notifier": "systemd",
+    "PidFile": "pid_file",
     "Pipe": "transport.pipe",
     "Process": "sources.process",
     "ProcessEvent": "sources.connector",
     "ProcessEvents": "sources.process_events",
+    "Service": "service",
+    "ServiceStatus": "communicatord.statuses",
     "SignalSource": "sources.signals",
     "SigningKeys": "signing",
     "ThreadDone": "sources.threads",
@@ -226,6 +275,7 @@ _LATER: Final = {
     "ThreadLink": "sources.thread_link",
     "ThreadOutcome": "sources.threads",
     "ignore_signals": "sources.deadly",
+    "inherited_sockets": "systemd",
     "largest_payload": "links.send_datagram",
     "make_authority": "keymaking",
     "make_certificate": "keymaking",
@@ -233,6 +283,7 @@ _LATER: Final = {
     "report_deadly_signals": "sources.deadly",
     "run_in_thread": "sources.threads",
     "send_datagram": "links.send_datagram",
+    "snapshot": "counters",
 }
 """The modules of what not every program uses: each is imported when its name is first asked for."""
 

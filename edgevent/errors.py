@@ -111,6 +111,40 @@ class PidFileError(EdgeventError, OSError):
         self.errno = errno
 
 
+class SettingError(EdgeventError, ValueError):
+    """A name, value, priority or time that no setting can have; the sentence says what is wrong."""
+
+
+class UnknownSettingError(SettingError):
+    """No definition has a setting of this name."""
+
+
+class SettingNotSetError(SettingError):
+    """A setting has no value, and its definition has none for it."""
+
+
+class SettingsCopyError(EdgeventError, OSError):
+    """The copy of settings on the disk cannot be read or written; the sentence names it and why.
+
+    ``errno`` is that of the system call that failed, or ``None``.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+class SettingsStoreError(EdgeventError, OSError):
+    """The database of settings cannot be read or written; the sentence names it and the reason.
+
+    ``errno`` is that of the system call that failed, or ``None``.
+    """
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
 class ThreadStartError(EdgeventError, RuntimeError):
     """The system has no further thread for this process."""
 
@@ -200,6 +234,10 @@ class NotConnectedError(NetworkError):
     """A permanent connection is down, and the message was not to be kept."""
 
 
+class RegistrationError(NotConnectedError):
+    """The communicatord did not register a service; the sentence names it and the reason."""
+
+
 class ReceiveTimeout(EdgeventError, TimeoutError):  # a pair with RequestTimeout
     """Nothing was received in time."""
 
@@ -232,3 +270,11 @@ class UnknownCommandError(RemoteError):
 
 class InvalidMessageError(RemoteError):
     """The peer answered ``INVALID``: a parameter is missing or wrong."""
+
+
+class TransmissionError(RemoteError):
+    """A communicatord could not deliver the message: nobody has handled it."""
+
+
+class ServiceUnavailableError(TransmissionError):
+    """The service is not there, and the message is not held for it."""

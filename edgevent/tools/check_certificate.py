@@ -78,8 +78,11 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         _NAME,
         "Check whether the certificates of TLS servers are trusted, made for the server's name and"
-        " valid for longer than a limit, or whether those in files are valid for so long. For"
-        " example: check-certificate www.example.com imap.example.com:993 /etc/ssl/server.pem",
+        " valid for longer than a limit, or whether those in files are valid for so long.",
+        examples=[
+            "check-certificate www.example.com imap.example.com:993 /etc/ssl/server.pem",
+            "check-certificate --info --limit 60 www.example.com",
+        ],
     )
     parser.add(
         "targets",

@@ -46,6 +46,12 @@ def _parser() -> OptionParser:
         "Make a small authority (ca) and certificates of servers and clients that it has signed,"
         " or show what certificates say. The three commands 'ed-keys ca', 'ed-keys server' and"
         " 'ed-keys client alice' make all that mutual TLS on one machine needs.",
+        examples=[
+            "ed-keys ca",
+            "ed-keys server www.example.com",
+            "ed-keys client alice",
+            "ed-keys show keys/server.crt",
+        ],
     )
     parser.add(
         "words",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import Final
 
-from ..address import Address
 from ..errors import (
     AddressError,
     CertificateFileError,
@@ -23,36 +20,23 @@ from ..errors import (
 )
 from ..message import Message
 from ..options import OptionParser
-from ..tls import TlsOptions
-from .addresses import read_place, with_tls
+from .output import output_failed, parse_count, print_bytes, shown
+from .peer_options import add_peer_options, read_peer
+from .recording import DIRECTIONS
+from .replaying import Replay, Replayer, parse_pace
 from .sending import NoAnswerError, Sender, open_sender, own_name
 
 _NAME: Final = "ed-signal"
 _SERVICE: Final = "ed_signal"
 _PORT: Final = 4041
 _HOST: Final = "127.0.0.1"
-_TYPES: Final = ("udp", "tcp", "unix", "unixgram", "tls")
 _FORM: Final = "[[SERVER:]SERVICE/]COMMAND"
-_OF_TLS: Final = ("ca", "no_verify", "server_name", "certificate", "key")
-_OF_DATAGRAMS: Final = ("secret_code", "auth_key_file")
 _REFUSALS: Final = ("UNKNOWN", "INVALID")
+_OF_MESSAGES: Final = ("message", "param", "server", "service", "repeat", "interval")
+_OF_REPLAYS: Final = ("pace", "direction")
 _BAD_USAGE: Final = (
     AddressError, CertificateFileError, MessageError, OptionError, SigningKeyError, UsageError,
 )  # fmt: skip
-
-
-def _parse_type(text: str) -> str:
-    if text not in _TYPES:
-        near = difflib.get_close_matches(text.lower(), _TYPES, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise OptionError(f"type {text!r}: expected one of {', '.join(_TYPES)}{hint}")
-    return text
-
-
-def _parse_count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
-        raise OptionError(f"value {text!r}: expected a number from 1 on")
-    return int(text)
 
 
 def _parser() -> OptionParser:
@@ -65,6 +49,7 @@ def _parser() -> OptionParser:
             "ed-signal snap:cluckd/STOP",
             "ed-signal --host tcp://127.0.0.1:3001 --reply HELP",
             "ed-signal --host unix:hello.sock --reply --param a=2 --param b=40 ADD",
+            "ed-signal --host unix:hello.sock --reply --replay hello.jsonl --pace 10",
         ],
     )
     add = parser.add
@@ -78,13 +63,6 @@ def _parser() -> OptionParser:
         " unix:/run/hello.sock, or FILE@NAME: the variable NAME (or SECTION::NAME) of a file that"
         f" begins with / or ./; port {_PORT} when it says none (default: {_HOST})",
     )
-    add(
-        "-t",
-        "--type",
-        type=_parse_type,
-        metavar="TYPE",
-        help=f"what a host without a scheme is: {', '.join(_TYPES)} (default: udp)",
-    )
     add("-m", "--message", metavar=_FORM, help="the same as without --message")
     add(
         "-p",
@@ -95,12 +73,10 @@ def _parser() -> OptionParser:
     )
     add("-s", "--server", help="for which server it is")
     add("-S", "--service", help="for which service it is")
-    add("-c", "--secret-code", metavar="CODE", help="the code that the receiver of datagrams wants")
-    add("--auth-key-file", metavar="FILE", help="sign datagrams with the first key in this file")
     add("-r", "--reply", action="store_true", help="wait for an answer, and print it")
     add(
         "--replies",
-        type=_parse_count,
+        type=parse_count,
         metavar="N",
         help="wait for so many messages, and print them (default: with --reply 1)",
     )
@@ -113,18 +89,27 @@ def _parser() -> OptionParser:
     add("--json", action="store_true", help="print answers in their JSON form")
     add(
         "--repeat",
-        type=_parse_count,
+        type=parse_count,
         default=1,
         metavar="N",
         help="send it so many times (default: 1)",
     )
     parser.add_duration("--interval", default="1s", help="from one time to the next")
-    add("-e", "--encrypt", action="store_true", help="by TLS; a host without --type is tls then")
-    add("--ca", metavar="FILE|DIR", help="trust these authorities, not the system's")
-    add("--no-verify", action="store_true", help="take any certificate of anybody")
-    add("--server-name", metavar="NAME", help="the name that the certificate must have")
-    add("--certificate", metavar="FILE", help="this side's certificate")
-    add("--key", metavar="FILE", help="its private key")
+    add("--replay", metavar="FILE", help="send what ed-listen --record has written, not a command")
+    add(
+        "--pace",
+        type=parse_pace,
+        default=1.0,
+        metavar="original|N|0",
+        help="how many times as fast as it was recorded; 0 without pauses (default: original)",
+    )
+    add(
+        "--direction",
+        choices=DIRECTIONS,
+        default="in",
+        help="what of a recording is sent: what came in (default), or what went out",
+    )
+    add_peer_options(parser, secret_flags=["-c"])
     return parser
 
 
@@ -193,38 +178,43 @@ def _read_parameter(text: str) -> tuple[str, str]:
     return name, value
 
 
-# --- where to -------------------------------------------------------------------------------------
+# --- recordings -----------------------------------------------------------------------------------
 
 
-def _read_address(options: argparse.Namespace) -> Address:
-    scheme = options.type or ("tls" if options.encrypt else "udp")
-    address = read_place(options.host, default_scheme=scheme, default_port=_PORT)
-    return with_tls(address) if options.encrypt else address
-
-
-def _read_tls(
-    options: argparse.Namespace, parser: OptionParser, address: Address
-) -> TlsOptions | None:
-    _check_use(parser, _OF_DATAGRAMS, address.is_datagram, f"is for datagrams, not for {address}")
-    _check_use(parser, _OF_TLS, address.is_tls, "is for TLS: expected --encrypt, or a tls: address")
-    if not address.is_tls:
+def _read_replay(options: argparse.Namespace, parser: OptionParser) -> Replay | None:
+    given = [name for name in (*_OF_MESSAGES, *_OF_REPLAYS) if _rank(parser, name)]
+    if options.replay is None:
+        if unfit := [name for name in given if name in _OF_REPLAYS]:
+            raise UsageError(f"--{unfit[0]} is for --replay")
         return None
-    if options.no_verify and options.ca:
-        raise UsageError("--no-verify and --ca contradict each other: expected one of them")
-    return TlsOptions(
-        options.certificate,
-        options.key,
-        authorities=options.ca,
-        verify="none" if options.no_verify else "required",
-        server_name=options.server_name or "",
-    )
+    if options.words:
+        raise UsageError(f"{options.words[0]!r}: with --replay, all messages are in the recording")
+    if unfit := [name for name in given if name in _OF_MESSAGES]:
+        raise UsageError(f"--{unfit[0]} and --replay contradict each other")
+    replay = Replay(options.replay, options.direction, options.pace)
+    replay.check()
+    return replay
 
 
-def _check_use(parser: OptionParser, options: Sequence[str], fits: bool, why: str) -> None:
-    for option in options:
-        # Those of a file are for all addresses, and count where they fit.
-        if not fits and parser.source(option) == "command line":
-            raise UsageError(f"--{option.replace('_', '-')} {why}")
+def _replay(sender: Sender, replay: Replay, options: argparse.Namespace) -> bool:
+    """Sends a recording; returns whether all of it went out, and no answer was a refusal."""
+    asks = options.reply or options.replies is not None
+
+    def show(message: Message) -> None:
+        if asks:
+            print_bytes(shown(message, as_json=options.json, escape=sys.stdout.isatty()))
+
+    replayer = Replayer(replay, sender, show, _say)
+    try:
+        replayer.run(asks=options.reply, wanted=options.replies or 0, timeout=options.timeout)
+    finally:
+        refused = f", {replayer.refused} refused" if replayer.refused else ""
+        _say(f"{replayer.sent} sent, {replayer.back} came back{refused}")
+    return not (replayer.skipped or (asks and replayer.refused))
+
+
+def _say(text: str) -> None:
+    print(f"{_NAME}: {text}", file=sys.stderr)
 
 
 # --- the work -------------------------------------------------------------------------------------
@@ -239,20 +229,11 @@ def _signal(sender: Sender, message: Message, options: argparse.Namespace) -> bo
         sender.pause(start + number * options.interval - time.monotonic())
         sender.send(message)
         for answer in sender.answers(wanted, options.timeout):
-            _show(answer, options.json)
+            print_bytes(shown(answer, as_json=options.json, escape=sys.stdout.isatty()))
             accepted &= answer.command not in _REFUSALS
             if answer.command in _REFUSALS:
                 print(f"{_NAME}: {message.command} was refused: {answer.command}", file=sys.stderr)
     return accepted
-
-
-def _show(message: Message, as_json: bool) -> None:
-    data = message.to_json().encode() if as_json else bytes(message)
-    if sys.stdout.isatty():  # no escape sequence of a peer's gets to the terminal
-        text = data.decode("utf-8", "backslashreplace")
-        data = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text).encode()
-    sys.stdout.buffer.write(data + b"\n")
-    sys.stdout.flush()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -268,23 +249,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse(argv)
     try:
-        message = _read_message(options, parser)
-        address = _read_address(options)
-        tls = _read_tls(options, parser, address)
+        replay = _read_replay(options, parser)
+        message = None if replay else _read_message(options, parser)
+        peer = read_peer(options.host, options, parser, default_port=_PORT)
         with open_sender(
-            address,
+            peer.address,
             timeout=options.timeout,
-            tls=tls,
-            secret_code=options.secret_code,
-            auth=options.auth_key_file,
+            tls=peer.tls,
+            secret_code=peer.secret_code,
+            auth=peer.auth,
         ) as sender:
+            if replay is not None:
+                return 0 if _replay(sender, replay, options) else 1
+            assert message is not None
             return 0 if _signal(sender, message, options) else 1
     except (EdgeventError, NoAnswerError) as error:
         print(f"{_NAME}: {error}".replace("\n", " "), file=sys.stderr)
         return 2 if isinstance(error, _BAD_USAGE) else 1
     except OSError as error:
-        # Python would try once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"{_NAME}: standard output: {error.strerror}", file=sys.stderr)
+        output_failed(_NAME, error)
         return 1

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import gevent
 
 from ..address import Address
-from ..errors import ConnectionLostError, EdgeventError, ReceiveTimeout
+from ..errors import ConnectionLostError, EdgeventError, ReceiveTimeout, UsageError
 from ..links.client import Client
 from ..links.datagram_client import DatagramClient
 from ..message import Message
@@ -42,15 +42,19 @@ class Sender:
         where: Its address, for errors.
         watch: Called after each message for which no answer is wanted.
         why: Tells for what reason answers were dropped, if any were.
+
+    Attributes:
+        where: The address.
+        why: What was given as that.
     """
 
     def __init__(
         self, link: Link, where: str, watch: Callable[[], None], why: Callable[[], str]
     ) -> None:
         self._link = link
-        self._where = where
+        self.where = where
         self._watch = watch
-        self._why = why
+        self.why = why
 
     def __enter__(self) -> Sender:
         return self
@@ -61,6 +65,25 @@ class Sender:
     def send(self, message: Message) -> None:
         """Sends a message; errors are those of the blocking clients."""
         self._link.send(message)
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether what is sent has to be a message, which may be signed."""
+        return not isinstance(self._link, Client)
+
+    def write(self, data: bytes) -> None:
+        """Sends a line as it is, its newline included, over a stream; errors as in ``send``.
+
+        Raises:
+            UsageError: Datagrams are messages.
+        """
+        if not isinstance(self._link, Client):
+            raise UsageError(f"{self.where}: datagrams have to be messages")
+        self._link.write(data)
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """Waits for the next message; errors are those of the blocking clients."""
+        return self._link.receive(timeout)
 
     def answers(self, wanted: int, timeout: float) -> Iterator[Message]:
         """Waits for so many messages, and gives each as it comes.
@@ -82,10 +105,10 @@ class Sender:
             except ReceiveTimeout:
                 came = f"{count} of {wanted} answers" if count else "no answer"
                 raise NoAnswerError(
-                    f"{self._where}: {came} within {timeout:g} s{self._why()}"
+                    f"{self.where}: {came} within {timeout:g} s{self.why()}"
                 ) from None
             except ConnectionLostError as error:
-                raise NoAnswerError(f"no answer from {self._where}: {error}") from error
+                raise NoAnswerError(f"no answer from {self.where}: {error}") from error
 
     def pause(self, seconds: float) -> None:
         """Waits; other greenlets run."""

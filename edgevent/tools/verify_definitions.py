@@ -22,15 +22,14 @@ def _show(rule: ParameterRule) -> str:
     return f"{rule.name}: {rule.type}, {presence}{empty}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Checks each definition that is named.
-
-    Returns:
-        0 when all are right, 1 when one is wrong or cannot be found; bad usage ends with 2.
-    """
+def _parser() -> OptionParser:
     parser = OptionParser(
         "verify-message-definitions",
         "Load the definitions of messages, and say what is wrong with them.",
+        examples=[
+            "verify-message-definitions messages/*.conf",
+            "verify-message-definitions --path-to-message-definitions messages -v REGISTER",
+        ],
     )
     parser.add("names", nargs="+", metavar="FILE|COMMAND", help="a file, or a command to look up")
     parser.add("-v", "--verbose", action="store_true", help="show what each one says")
@@ -40,7 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDERS",
         help="where commands are looked up; several folders are separated by ':'",
     )
-    options = parser.parse(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks each definition that is named.
+
+    Returns:
+        0 when all are right, 1 when one is wrong or cannot be found; bad usage ends with 2.
+    """
+    options = _parser().parse(argv)
     folders = Definitions(options.path_to_message_definitions)
     failed = False
     for name in options.names:

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from running import Program
+from running import FORKING, Program
 
 BEGIN = """
     import logging, os, signal, socket, sys, warnings
@@ -16,9 +16,6 @@ BEGIN = """
 
     warnings.simplefilter("ignore", DeprecationWarning)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
-
-    def say(*what):
-        os.write(1, (" ".join(map(str, what)) + "\\n").encode())  # two processes write
 
     def in_child(work):
         child = os.fork()
@@ -36,7 +33,7 @@ BEGIN = """
 
 def run(folder: Path, text: str) -> list[str]:
     path = folder / "program.py"
-    path.write_text(textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
+    path.write_text(FORKING + textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
     with Program(path, folder=folder) as program:
         assert program.end() == 0, program.printed
         return program.printed.splitlines()
@@ -47,13 +44,7 @@ def test_a_child_holds_none_of_the_descriptors(tmp_path: Path) -> None:
         tmp_path,
         """
         def sockets():
-            found = []
-            for name in os.listdir("/proc/self/fd"):
-                try:
-                    found.append(os.readlink(f"/proc/self/fd/{name}"))
-                except OSError:
-                    pass
-            return sum(one.startswith("socket:") for one in found)
+            return sum(one.startswith("socket:") for one in open_files())
 
         with Communicator() as communicator:
             before = sockets()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gevent import subprocess
-from running import ROOT, Program
+from running import FORKING, ROOT, Program
 
 from edgevent import (
     ClosedError,
@@ -39,9 +39,6 @@ BEGIN = """
     def add(message, peer, a: int, b: int):
         return message.reply("SUM", {"value": a + b, "pid": os.getpid()})
 
-    def say(*what):
-        os.write(1, (" ".join(map(str, what)) + "\\n").encode())  # two processes write
-
     def fork(work):
         child = os.fork()
         if child:
@@ -55,13 +52,7 @@ BEGIN = """
             os._exit(0)
 
     def pipes():
-        found = []
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                found.append(os.readlink(f"/proc/self/fd/{name}"))
-            except OSError:
-                pass
-        return sum(one.startswith(("socket:", "pipe:")) for one in found)
+        return sum(one.startswith(("socket:", "pipe:")) for one in open_files())
 
     def serve():
         with Communicator() as communicator:
@@ -72,7 +63,7 @@ BEGIN = """
 
 def run(folder: Path, text: str) -> list[str]:
     path = folder / "program.py"
-    path.write_text(textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
+    path.write_text(FORKING + textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
     with Program(path, folder=folder) as program:
         assert program.end() == 0, program.printed
         return program.printed.splitlines()
@@ -180,13 +171,7 @@ def test_a_forked_child_holds_nothing_of_fifos_and_descriptors(tmp_path: Path) -
         tmp_path,
         """
         def links():
-            found = []
-            for name in os.listdir("/proc/self/fd"):
-                try:
-                    found.append(os.readlink(f"/proc/self/fd/{name}"))
-                except OSError:
-                    pass
-            return [one for one in found if one.endswith(("/in", "/out")) or "pipe:" in one]
+            return [one for one in open_files() if one.endswith(("/in", "/out")) or "pipe:" in one]
 
         gevent.sleep(0.001)
         before = sorted(links())

@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from running import EXAMPLES, ROOT, Program
+import tool_ground
+from running import EXAMPLES, Program
 from tls_ground import authority, server_pair
 from tool_ground import (
     PATIENCE,
@@ -42,12 +44,7 @@ def signal(folder: Path, *words: str | Path, **variables: str) -> subprocess.Com
     return run("ed-signal", *words, folder=folder, **variables)
 
 
-def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The one line of a run that has failed."""
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert done.stderr.startswith("ed-signal: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr[len("ed-signal: ") : -1]
+failed = partial(tool_ground.failed, "ed-signal")
 
 
 @pytest.fixture
@@ -162,17 +159,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 
 
 def test_port_4041_the_files_in_etc_and_a_host_name_that_is_no_name(
-    tmp_path: Path, need_tool: Callable[..., str]
+    tmp_path: Path, need_tool: Callable[..., str], own_namespaces: Callable[..., list[str]]
 ) -> None:
-    unshare = need_tool("unshare", package="util-linux")
-    need_tool("ip", package="iproute2")
     need_tool("hostname", package="hostname")
-    if subprocess.run([unshare, "-num", "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to make namespaces")
     program = [sys.executable, "-c", ALONE, *words_of("ed-signal")]
     setup = "ip link set lo up && hostname 7-up.example && mount -t tmpfs none /etc"
     done = subprocess.run(
-        [unshare, "-num", "sh", "-c", f"{setup} && exec {shlex.join(program)}"],
+        [*own_namespaces("-num"), "sh", "-c", f"{setup} && exec {shlex.join(program)}"],
         env=variables_of(tmp_path),
         capture_output=True,
         text=True,
@@ -683,53 +676,13 @@ def test_the_manual_page_has_each_option(tmp_path: Path) -> None:
     check_man_page("ed-signal", tmp_path)
 
 
-MACHINE = """\
-import os, socket, subprocess, sys
-
-root, *lines = sys.argv[1:]
-os.environ["PATH"] = os.pathsep.join(
-    [os.path.dirname(sys.executable), f"{root}/scripts", os.environ["PATH"]]
-)
-with open("fluid-settings.conf", "w") as file:
-    file.write("listen = 127.0.0.1:4041\\n")
-hello = subprocess.Popen(
-    [sys.executable, f"{root}/examples/hello_service.py"], stdout=subprocess.PIPE, text=True
-)
-try:
-    for _ in range(3):
-        hello.stdout.readline()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(30)
-        sock.bind(("127.0.0.1", 4041))
-        for line in lines:
-            subprocess.run(line, shell=True, check=True)
-            if "3001" not in line and "unix:" not in line:
-                print(sock.recv(2000).decode(), flush=True)
-finally:
-    hello.terminate()
-    hello.wait()
-"""
-
-
 def test_the_commands_of_the_manual_page_run_as_they_stand(
-    tmp_path: Path, need_tool: Callable[..., str]
+    tmp_path: Path, own_namespaces: Callable[..., list[str]]
 ) -> None:
-    unshare = need_tool("unshare", package="util-linux")
-    need_tool("ip", package="iproute2")
-    if subprocess.run([unshare, "-n", "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to make a network namespace")
     lines = examples_of("ed-signal")
     assert lines == readme_lines("signal")
-    program = [sys.executable, "-c", MACHINE, str(ROOT), *lines]
-    done = subprocess.run(
-        [unshare, "-n", "sh", "-c", f"ip link set lo up && exec {shlex.join(program)}"],
-        cwd=tmp_path,
-        env=variables_of(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    (tmp_path / "fluid-settings.conf").write_text("listen = 127.0.0.1:4041\n", encoding="utf-8")
+    done = tool_ground.run_lines(lines, own_namespaces("-n"), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     printed = done.stdout.replace(HOST, "HOST").splitlines()
     assert printed[:-2] == [

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import tool_ground
 from running import EXAMPLES, Program
 from tool_ground import (
     PATIENCE,
@@ -49,13 +51,7 @@ def stop(folder: Path, *words: str | Path, **variables: str) -> subprocess.Compl
     return run("ed-stop", *words, folder=folder, **variables)
 
 
-def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """The one line of a run that has failed."""
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert done.stderr.startswith("ed-stop: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr[len("ed-stop: ") : -1]
-
+failed = partial(tool_ground.failed, "ed-stop")
 
 Begin = Callable[..., "subprocess.Popen[str]"]
 

@@ -8,7 +8,6 @@ import os
 import re
 import select
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tool_ground import examples_of, run
 
 from edgevent.tools.verify_definitions import main
 
@@ -51,6 +52,18 @@ def test_a_wrong_one_is_named_and_the_others_are_checked_too(
     assert name in said.err
     assert len(said.err.splitlines()) == 1
     assert "COUNT: COUNT" in said.out
+
+
+def test_the_examples_of_its_page(folder: Path) -> None:
+    (folder / "messages").mkdir()
+    (folder / "messages" / "REGISTER.conf").write_text("[service]\n")
+    lines = examples_of("verify-message-definitions")
+    assert len(lines) == 2
+    for line in lines:
+        words = line.split()[1:]
+        files = sorted(folder.glob(words[0])) if "*" in words[0] else words
+        done = run("verify-message-definitions", *files, folder=folder)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_script_ends_with_2_on_bad_usage(folder: Path) -> None:
