@@ -47,6 +47,10 @@ from .errors import (
     RemoteError,
     RequestTimeout,
     ServiceUnavailableError,
+    SettingError,
+    SettingNotSetError,
+    SettingsCopyError,
+    SettingsStoreError,
     SigningKeyError,
     SlowConsumerError,
     ThreadStartError,
@@ -54,6 +58,7 @@ from .errors import (
     TransmissionError,
     TruncatedError,
     UnknownCommandError,
+    UnknownSettingError,
     UsageError,
     WrongThreadError,
 )
@@ -94,6 +99,7 @@ if TYPE_CHECKING:
     from .pid_file import PidFile
     from .service import Service
     from .signing import SigningKeys
+    from .snaplogger.handlers import AlertLogHandler, TcpLogHandler, UdpLogHandler
     from .sources.children import ChildWatch
     from .sources.connector import ProcessEvent
     from .sources.deadly import Dispositions, ignore_signals, report_deadly_signals
@@ -115,6 +121,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Address",
     "AddressError",
+    "AlertLogHandler",
     "Allow",
     "Backoff",
     "Certificate",
@@ -197,12 +204,17 @@ __all__ = [
     "Service",
     "ServiceStatus",
     "ServiceUnavailableError",
+    "SettingError",
+    "SettingNotSetError",
+    "SettingsCopyError",
+    "SettingsStoreError",
     "SignalSource",
     "SigningKeyError",
     "SigningKeys",
     "SlowConsumerError",
     "Stream",
     "StreamConnection",
+    "TcpLogHandler",
     "ThreadDone",
     "ThreadEnd",
     "ThreadLink",
@@ -213,8 +225,10 @@ __all__ = [
     "TlsOptions",
     "TransmissionError",
     "TruncatedError",
+    "UdpLogHandler",
     "Undelivered",
     "UnknownCommandError",
+    "UnknownSettingError",
     "UsageError",
     "WrongThreadError",
     "__version__",
@@ -237,6 +251,7 @@ __all__ = [
 ]
 
 _LATER: Final = {
+    "AlertLogHandler": "snaplogger.handlers",
     "Allow": "allow",
     "Certificate": "certificate",
     "ChildEvent": "sources.reaping",
@@ -270,10 +285,12 @@ _LATER: Final = {
     "ServiceStatus": "communicatord.statuses",
     "SignalSource": "sources.signals",
     "SigningKeys": "signing",
+    "TcpLogHandler": "snaplogger.handlers",
     "ThreadDone": "sources.threads",
     "ThreadEnd": "sources.thread_end",
     "ThreadLink": "sources.thread_link",
     "ThreadOutcome": "sources.threads",
+    "UdpLogHandler": "snaplogger.handlers",
     "ignore_signals": "sources.deadly",
     "inherited_sockets": "systemd",
     "largest_payload": "links.send_datagram",

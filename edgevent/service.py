@@ -22,6 +22,7 @@ from .errors import (
     CertificateFileError,
     DefinitionError,
     EdgeventError,
+    NotConnectedError,
     OptionError,
     SigningKeyError,
     UsageError,
@@ -36,11 +37,14 @@ from .service_declared import (
     add_service_options,
 )
 from .service_listeners import AnyServer
+from .service_places import Place
 from .service_run import Run, ServiceCommunicator
+from .service_with_settings import WithSettings
 from .systemd import Notifier, inherited_sockets
 from .timer import Timer
 
 if TYPE_CHECKING:
+    from .communicatord.client import CommunicatorConnection
     from .logs import Logs
 
 logger = logging.getLogger("edgevent.service")
@@ -70,7 +74,7 @@ _CONFIGURATION: Final = (
 """What of the errors at the start is a mistake in the configuration."""
 
 
-class Service:
+class Service(WithSettings):
     """A service that is driven by its configuration file.
 
     Args:
@@ -81,6 +85,9 @@ class Service:
         handler: What serves the peers of streams in place of the dispatcher alone: a class of
             message connections, or a function of the connection; see :class:`~edgevent.Server`.
         monitor: Whether a thread watches for handlers that keep the process busy.
+        communicatord: Whether the service registers with a communicatord, or the name that it
+            registers when that is another one; ``--communicator-listen`` says where.
+        logrotate_listen: Where LOG_ROTATE is waited for by datagram when nobody says it.
         settings: Further settings of :class:`~edgevent.options.OptionParser`: ``config_folder``,
             ``version``, ``other_folders``, ``variable``, ``examples``.
 
@@ -106,6 +113,8 @@ class Service:
         dispatcher: Dispatcher | None = None,
         handler: Handler = None,
         monitor: bool = False,
+        communicatord: bool | str = False,
+        logrotate_listen: str | None = None,
         **settings: Any,
     ) -> None:
         if not _NAME.fullmatch(name):
@@ -121,7 +130,9 @@ class Service:
         add_service_options(self.options, self._declared)
         add_service_checks(self.options, self._declared)
         add_logging_options(self.options)
-        add_log_rotation_options(self.options)
+        add_log_rotation_options(self.options, default=logrotate_listen)
+        if communicatord:
+            self._add_communicatord(communicatord)
         self._values: argparse.Namespace | None = None
         self.dispatcher = Dispatcher(control=self) if dispatcher is None else dispatcher
         if self.dispatcher.control is None:
@@ -171,9 +182,38 @@ class Service:
         return {} if self._run is None else self._run.links.running
 
     @property
+    def communicatord(self) -> CommunicatorConnection:
+        """The link to the communicatord, which has the service's name; there before the start.
+
+        Raises:
+            NotConnectedError: The service does not run, or ``--communicator-listen`` is ``off``.
+            UsageError: The service was made without ``communicatord=``.
+        """
+        if not self._declared.communicatord:
+            raise UsageError(f"{self.name}: Service(..., communicatord=True) was expected")
+        found = None if self._run is None else self._run.communicatord
+        if found is None:
+            why = "the service does not run" if self._run is None else "it is off"
+            raise NotConnectedError(f"{self.name}: no communicatord: {why}")
+        return found
+
+    @property
+    def logs(self) -> Logs | None:
+        """The log, from before the hooks of :meth:`on_start` to after those of :meth:`on_end`."""
+        return self._logs
+
+    @property
     def timers(self) -> Mapping[str, Timer]:
         """The timers that call, by their names."""
         return {} if self._run is None else self._run.timers.running
+
+    def _add_communicatord(self, name: bool | str) -> None:
+        from .communicatord.client_options import add_communicator_options
+        from .communicatord.places import check_service_name
+
+        own = self.name.replace("-", "_")
+        self._declared.communicatord = check_service_name(name if isinstance(name, str) else own)
+        add_communicator_options(self.options)
 
     # --- what a program declares ------------------------------------------------------------------
 
@@ -244,6 +284,15 @@ class Service:
         """
         self._declared.add_listener(address, name, settings)
 
+    def listen_as(self, function: Callable[[argparse.Namespace], Mapping[str, Place]]) -> None:
+        """Has a program's own options say where it listens, beside the listeners of the file.
+
+        Args:
+            function: Called with the options at the start, at each reload and for
+                ``--check-config``; gives the places by name.
+        """
+        self._declared.listeners_of = function
+
     def on_start(self, function: _F) -> _F:
         """A decorator: called with the options, before the first listener is opened; may block."""
         self._declared.add_hook("start", function)
@@ -255,6 +304,11 @@ class Service:
         Listeners and links are still there. It may block, for ``--drain-timeout`` at most.
         """
         self._declared.add_hook("stop", function)
+        return function
+
+    def on_end(self, function: _F) -> _F:
+        """A decorator: called at the end, when all connections are closed and nothing more comes."""
+        self._declared.add_hook("end", function)
         return function
 
     def on_reload(self, function: _F) -> _F:

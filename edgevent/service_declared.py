@@ -55,6 +55,8 @@ class Declared:
     links: list[DeclaredLink] = field(default_factory=list)
     timers: dict[str, tuple[Callable[[], Any], float | None]] = field(default_factory=dict)
     hooks: dict[str, list[Callable[..., Any]]] = field(default_factory=dict)
+    communicatord: str = ""  # the name to register there; empty for none
+    listeners_of: Callable[[argparse.Namespace], Mapping[str, Place]] | None = None
 
     # --- from the code ----------------------------------------------------------------------------
 
@@ -89,16 +91,20 @@ class Declared:
     # --- what the options make of it --------------------------------------------------------------
 
     def choose_listeners(self, options: argparse.Namespace, inherited: bool) -> dict[str, Place]:
-        """Gives the listeners: of ``--listen``, else of the file, else of the code."""
+        """Gives the listeners: of ``--listen``, else of the file, else of the code.
+
+        Those that a program makes of its own options stand beside them.
+        """
+        own = {} if self.listeners_of is None else dict(self.listeners_of(options))
         if options.listen:
             names = [
                 "listen",
                 *(f"listen-{number}" for number in range(2, 1 + len(options.listen))),
             ]
-            return dict(zip(names, options.listen, strict=True))
+            return {**own, **dict(zip(names, options.listen, strict=True))}
         if options.listeners or inherited:
-            return dict(options.listeners)
-        return dict(self.listeners)
+            return {**own, **options.listeners}
+        return {**own, **self.listeners}
 
     def read_link(self, name: str, text: str) -> Place:
         """Reads a line of ``[links]``.

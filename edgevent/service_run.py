@@ -23,6 +23,7 @@ from .service_sets import PlaceSet
 from .systemd import Notifier
 
 if TYPE_CHECKING:
+    from .communicatord.client import CommunicatorConnection
     from .logs import Logs
     from .options import OptionParser
 
@@ -66,6 +67,7 @@ class Run:
         inherited: The sockets that the service manager has handed over.
 
     Attributes:
+        communicatord: The link to the communicatord, if there is one.
         begins_anew: Whether the program is to be executed anew at the end.
         is_running: Whether everything is open, and the end has not begun.
         options: What the parser has read last.
@@ -100,6 +102,7 @@ class Run:
         self._pid_file: PidFile | None = None
         self._watches: list[SignalWatch] = []
         self._reload_wanted = self._reloading = self._stopping = False
+        self.communicatord: CommunicatorConnection | None = None
         self.listeners = Listeners(communicator, dispatcher, handler, inherited)
         self.links = Links(communicator, dispatcher, declared.functions_of)
         self.timers = Timers(communicator, declared.timers)
@@ -127,6 +130,12 @@ class Run:
         permits = allow_of(options)
         intervals = declared.choose_timers(options)
         links = declared.choose_links(options)
+        if declared.communicatord:
+            from .communicatord.client_options import communicator_from_options
+
+            self.communicatord = communicator_from_options(
+                options, declared.communicatord, self._dispatcher
+            )
         if options.pid_file:
             self._pid_file = PidFile(options.pid_file)
         communicator.drain_timeout = options.drain_timeout
@@ -143,6 +152,8 @@ class Run:
         places = declared.choose_listeners(options, self.listeners.has_inherited)
         self.listeners.commit(self.listeners.prepare(places))
         self.links.commit(self.links.prepare(links))
+        if self.communicatord is not None:
+            communicator.add_connection(self.communicatord)
         self._metrics.commit(self._metrics.prepare(_metrics_of(options)))
         self.timers.set(intervals)
         rotation = log_rotation_from_options(options, self._logs)
@@ -249,6 +260,8 @@ class Run:
         self.communicator.drain_timeout = options.drain_timeout
         self.listeners.commit(listeners)
         self.links.commit(links)
+        if self.communicatord is not None:
+            self.communicatord.reload()
         self._metrics.commit(metrics)
         timers = self.timers.set(intervals)
         for kind, names in (
@@ -267,7 +280,9 @@ class Run:
         self._call_safely("reload", options, changed)
 
     def _tell_of_restart(self, changed: set[str]) -> None:
-        needing = changed & {"pid_file"} | {one for one in changed if one.startswith("logrotate")}
+        needing = changed & {"pid_file"} | {
+            one for one in changed if one.startswith(("communicator_", "logrotate"))
+        }
         if not self._declared.hooks.get("reload"):
             needing |= {
                 name
@@ -312,6 +327,7 @@ class Run:
     def close(self) -> None:
         """Lets go of everything."""
         self.communicator.close()
+        self._call_safely("end")
         for watch in self._watches:
             watch.stop()
         self._watches.clear()

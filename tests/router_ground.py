@@ -24,7 +24,7 @@ class Peer:
         """Takes a line, unless the test has it read nothing."""
         if self.reads:
             assert line.endswith(b"\n")
-            self.lines.append(line[:-1].decode("utf-8", "surrogateescape"))
+            self.lines += line[:-1].decode("utf-8", "surrogateescape").split("\n")
         return self.reads
 
     def says(self, text: str) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..message import Message
+from .station import Station
 
+ROUTES: Final = "ROUTES"
+"""The command by which daemons like this one tell each other what they reach; C++ ones lack it."""
 MAX_HOPS: Final = 5
 """A copy that has come so far goes no further."""
 LIFETIME: Final = 10
@@ -32,7 +35,8 @@ class Broadcasts:
     def __init__(self, server: str, now: Callable[[], float]) -> None:
         self._server = server
         self._now = now
-        self._count = 0
+        # Others remember the numbers of the daemon that was here before: this one begins higher.
+        self._count = int(now() * 1e6)
         self._seen: dict[str, float] = {}
 
     def admit(self, message: Message) -> str:
@@ -69,6 +73,43 @@ class Broadcasts:
     def informed(self, message: Message) -> list[str]:
         """The addresses of computers that have had a message, or are being sent it."""
         return [one for one in message.get("broadcast_informed_neighbors", "").split(",") if one]
+
+    def choose(
+        self, message: Message, others: Iterable[Station], own_address: str, *, public: bool
+    ) -> tuple[list[Station], Message]:
+        """Chooses the daemons that get a copy, and makes it.
+
+        To daemons like this one it goes whoever else is said to have it, and they drop what they
+        had: a copy that another one sent may be lost with its link, and several daemons may share
+        an address. C++ daemons do not count on that, and deliver some copies twice.
+
+        Args:
+            others: The daemons that are linked to this one, but for the one it came from.
+            own_address: The address of this daemon, without a port.
+            public: Whether it goes to those outside the private networks, too.
+
+        Returns:
+            Who gets it, and the copy; it is not to be used when nobody does.
+        """
+        chosen: list[Station] = []
+        if self.hops(message) >= MAX_HOPS:
+            return chosen, message
+        informed = self.informed(message)
+        for station in others:
+            host = station.host
+            # Several daemons may share a loopback address, so that tells nothing of one of them.
+            shared = station.address is None or station.address.is_loopback
+            if host in informed and not shared and not station.lists(ROUTES):
+                continue
+            if public or station.is_private:
+                chosen.append(station)
+                if host not in informed:
+                    informed.append(host)
+        if not chosen:
+            return chosen, message
+        if own_address not in informed:
+            informed.append(own_address)
+        return chosen, self.copy(message, informed, own_address)
 
     def copy(self, message: Message, informed: Iterable[str], own_address: str) -> Message:
         """Makes the copy that other daemons get.

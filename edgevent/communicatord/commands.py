@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..answers import Peer, refuse
+from ..answers import Peer
 from ..dispatcher import Dispatcher
 from ..message import Message
 from .reports import OWN_SERVICE
@@ -64,16 +64,17 @@ class ServiceCommands:
             return
         service = message["service"]
         if message.integer("version") != VERSION:
-            refuse(message, peer, f"version {message['version']}: this daemon speaks {VERSION}")
+            self.router.reports.refuse_peer(
+                message, peer, f"version {message['version']}: this daemon speaks {VERSION}"
+            )
         elif not _NAME.fullmatch(service):
             why = "is no name of a service: letters, digits and '_' were expected, no digit first"
-            refuse(message, peer, f"{service[:64]!a} {why}")
+            self.router.reports.refuse_peer(message, peer, f"{service[:64]!a} {why}")
         else:
             try:
                 self.router.register(station, service)
             except NameTakenError as error:
-                self.router.counts["refused"] += 1
-                refuse(message, peer, str(error))
+                self.router.reports.refuse_peer(message, peer, str(error))
                 return
             logger.info("%s: registered as %s", peer.name, service)
             self._departed.pop(service, None)
@@ -89,7 +90,9 @@ class ServiceCommands:
             return
         service = message["service"]
         if station.kind != "local" or service != station.service:
-            refuse(message, peer, f"{service[:64]!a} is not registered by this connection")
+            self.router.reports.refuse_peer(
+                message, peer, f"{service[:64]!a} is not registered by this connection"
+            )
             return
         self.router.remove(station)
         peer.mark_done()
@@ -102,9 +105,9 @@ class ServiceCommands:
         names = [name.strip() for name in message["list"].split(",")]
         wrong = [name for name in names if name and not _COMMAND.fullmatch(name)]
         if wrong:
-            refuse(message, peer, f"{wrong[0][:64]!a} is no command")
+            self.router.reports.refuse_peer(message, peer, f"{wrong[0][:64]!a} is no command")
         elif len(names) + len(station.commands or ()) > MAX_COMMANDS:
-            refuse(message, peer, f"more than {MAX_COMMANDS} commands")
+            self.router.reports.refuse_peer(message, peer, f"more than {MAX_COMMANDS} commands")
         else:
             station.add_commands(filter(None, names))
             self.router.changed()
@@ -114,17 +117,20 @@ class ServiceCommands:
         service = message["service"]
         station = self.router.stations.get(service)
         if station is not None:
-            return self._status(service, "up", station.up_since)
-        if service in self._departed:
-            return self._status(service, "down", *self._departed[service])
-        return Message("STATUS", {"cache": "no", "service": service, "status": "unknown"})
+            found = self._status(service, "up", station.up_since)
+        elif service in self._departed:
+            found = self._status(service, "down", *self._departed[service])
+        else:
+            found = Message("STATUS", {"cache": "no", "service": service, "status": "unknown"})
+        serial = message.get("serial")
+        return found if serial is None else found.with_parameters(serial=serial)
 
     def list_services(self, message: Message, peer: Peer) -> Message:
-        """Names the services of this computer, and those that its neighbors have told of."""
-        remote = set[str]().union(*(one.services for one in self.router.remotes.values()))
+        """Names the services of this computer, and those of others that are known."""
+        remote = self.router.ways.services()
         fields = {"list": ",".join(self.router.services())}
         if remote:
-            fields["remote"] = ",".join(sorted(remote))
+            fields["remote"] = ",".join(remote)
         return message.reply("SERVICES", fields)
 
     # --- who is there -----------------------------------------------------------------------------
@@ -137,11 +143,13 @@ class ServiceCommands:
         if len(self._departed) >= MAX_DEPARTED:
             del self._departed[next(iter(self._departed))]
         self._departed[service] = (since, int(self._now()))
-        self._tell(self._status(service, "down", *self._departed[service]))
+        if self.router.stopping:
+            return  # all go now, which each of them is told
+        self.tell(self._status(service, "down", *self._departed[service]))
 
     def tell_status(self, station: Station, status: str) -> None:
         """Tells all services that have listed STATUS that one is there."""
-        self._tell(self._status(station.service, status, station.up_since))
+        self.tell(self._status(station.service, status, station.up_since))
 
     def _status(self, service: str, status: str, up_since: int, down_since: int = 0) -> Message:
         fields = {
@@ -156,7 +164,8 @@ class ServiceCommands:
             fields["down_since"] = str(down_since)
         return Message("STATUS", fields)
 
-    def _tell(self, message: Message) -> None:
+    def tell(self, message: Message) -> None:
+        """Gives a message of the daemon's own to all services that have listed it."""
         line = message.with_sender(self.router.server, OWN_SERVICE).to_line()
         for station in tuple(self.router.stations.values()):
             if station.lists(message.command):
@@ -166,5 +175,7 @@ class ServiceCommands:
         """The peer as the router knows it; over a datagram there is none."""
         station: Station | None = getattr(peer, "station", None)
         if station is None:
-            refuse(message, peer, f"{message.command} needs a stream, and came by a datagram")
+            self.router.reports.refuse_peer(
+                message, peer, f"{message.command} needs a stream, and came by a datagram"
+            )
         return station

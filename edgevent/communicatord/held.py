@@ -39,13 +39,13 @@ class CacheRules(NamedTuple):
     ttl: float = DEFAULT_TTL
 
     @classmethod
-    def of(cls, message: Message) -> CacheRules:
+    def of(cls, message: Message, default_ttl: float = DEFAULT_TTL) -> CacheRules:
         """Reads the parameter: ``no``, ``reply`` and ``ttl=DURATION``, separated by ``;``.
 
         What is not understood is left out, and a time that is none, or out of its limits, is the
         default, as the C++ daemon has it.
         """
-        hold, reply, ttl = True, False, DEFAULT_TTL
+        hold, reply, ttl = True, False, default_ttl
         for item in message.get("cache", "").split(";"):
             found = _ITEM.fullmatch(item)
             if found is None:
@@ -60,7 +60,7 @@ class CacheRules(NamedTuple):
                     asked = parse_duration(value)
                 except DurationError:
                     continue
-                ttl = asked if TTL[0] <= asked <= TTL[1] else DEFAULT_TTL
+                ttl = asked if TTL[0] <= asked <= TTL[1] else default_ttl
         return cls(hold, reply, ttl)
 
 
@@ -103,6 +103,10 @@ class HeldMessages:
     def waiting(self, service: str) -> int:
         """How many messages wait for a service."""
         return len(self._lines.get(service, ()))
+
+    def services(self) -> list[str]:
+        """The names of the services for which something waits."""
+        return list(self._lines)
 
     def put(self, service: str, line: bytes, ttl: float) -> bool:
         """Holds a line, newline included; returns whether there was room for it."""

@@ -8,13 +8,22 @@ from typing import Any, ClassVar, Final
 from greenlet import getcurrent
 
 from ..address import Address
-from ..errors import AddressError, MessageError, NetworkError
+from ..answers import is_senders_mistake
+from ..errors import (
+    AddressError,
+    ConnectionLostError,
+    LineTooLongError,
+    MessageError,
+    NetworkError,
+)
+from ..framing import Framer
 from ..links.message import MessageConnection
 from ..message import Message, parse_text
 from ..runtime.turns import IDLE
 from ..transport.base import StreamTransport
 from .reports import OWN_SERVICE
 from .router import Router
+from .shortcut import ForwardingFramer
 from .station import Station
 
 logger = logging.getLogger("edgevent.communicatord")
@@ -23,34 +32,42 @@ STALL_TIMEOUT: Final = 0.25
 """A peer that has room for nothing more, and takes nothing for so long, is given nothing new."""
 
 
-class Relay(MessageConnection):
-    """A peer of the daemon. A class of its own for each daemon names the router.
+class RelayedStream(MessageConnection):
+    """A stream whose lines go to the router: a peer's that was accepted, or that is dialled.
+
+    A class of its own for each daemon names the router.
 
     Attributes:
         station: What the router knows of the peer.
     """
 
-    __slots__ = ("_stalled_at", "station")
+    __slots__ = ()
 
     router: ClassVar[Router]
+    station: Station
+    _stalled_at: int  # how much the peer had taken when it was found not to read
 
-    def __init__(self, address: str | Address | StreamTransport | None, **settings: Any) -> None:
-        self._stalled_at = -1  # how much it had taken when it was found not to read
-        super().__init__(address, **settings)
-        self.station = Station(
+    def make_station(self) -> Station:
+        """Makes what the router is to know of the peer that has just come."""
+        self._stalled_at = -1  # type: ignore[misc]  # its slot is in the classes that are used
+        self._filters = True
+        return Station(
             self.deliver,
-            self.dispatch,
+            self.dispatch_own,
             self.name,
             has_room=self.has_room,
             address=self._peer_address(),
         )
-        self._filters = True
 
     def _peer_address(self) -> Address | None:
         try:
             return Address.parse(self.address) if self.address else None
         except AddressError:
             return None
+
+    def make_framer(self) -> Framer:
+        """Lines, but for those that go on as the bytes that came."""
+        return ForwardingFramer(self.max_line_bytes, self)
 
     # --- from the peer ----------------------------------------------------------------------------
 
@@ -73,17 +90,58 @@ class Relay(MessageConnection):
                 return
         else:
             message = unit
+        if self.router.stopping:
+            self._quit(message)
+            return
         try:
             self.router.route(message, self.station, text)
         except MessageError as error:
             self._refuse_message(message, error)
         self._handling = None
 
+    def quit_soon(self) -> None:
+        """Has all that comes from now on dealt with in turns: the daemon ends."""
+        self._filters = False
+
+    def _quit(self, message: Message) -> None:
+        """The daemon ends: whoever says anything now is told so, and let go."""
+        if message.command != "UNREGISTER":
+            self.router.counts["quitting"] += 1
+            self.router.reports.answer(message, self.station, "QUITTING", {})
+        self.mark_done()
+
+    def dispatch_own(self, message: Message) -> None:
+        """Handles a message that is for the daemon itself."""
+        definition = self.dispatcher.definitions.get(message.command)
+        why = None if definition is None else definition.check(message.parameters)
+        if why is None:
+            self.dispatch(message)
+        else:
+            self.router.reports.refuse(message, self.station, why)
+
+    def process_message(self, message: Message) -> bool:
+        """Answers what is for the daemon itself and has no handler."""
+        self.router.reports.unknown_here(message, self.station)
+        return True
+
+    def _message_failed(self, message: Message, error: BaseException) -> None:
+        if is_senders_mistake(message, error):
+            self.router.reports.refuse(message, self.station, str(error))
+        else:
+            super()._message_failed(message, error)
+
+    def ended(self, error: NetworkError | None) -> None:
+        """Takes note that nothing more will come; a line that is too long is answered before."""
+        if isinstance(error, LineTooLongError) and not self._eof:
+            self.router.counts["too_long"] += 1
+            why = f"a line of more than {self.max_line_bytes} bytes"
+            answer = Message("INVALID", {"message": why})
+            self.deliver(answer.with_sender(self.router.server, OWN_SERVICE).to_line())
+            self.outbox.flush()
+        super().ended(error)
+
     def _refuse_message(self, message: Message, error: MessageError) -> None:
-        self.router.counts["refused"] += 1
-        logger.warning("%s: refused %.64s: %s", self.station.name, message.command, error)
-        fields = {"command": message.command, "message": str(error)}
-        self.router.reports.answer(message, self.station, "INVALID", fields)
+        self.router.reports.refuse(message, self.station, str(error))
 
     def _refuse_line(self, text: str, error: MessageError) -> None:
         before = self.malformed_count
@@ -118,6 +176,20 @@ class Relay(MessageConnection):
             return False  # it ends, which is told where it does
         return True
 
+    @property
+    def received_bytes(self) -> int:
+        """How much has come from the peer."""
+        return self._in_bytes
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether it is a service that has listed ALIVE, and has room for a question."""
+        return self.station.kind == "local" and self.station.lists("ALIVE") and self.has_room()
+
+    def give_up(self, why: str) -> None:
+        """Closes the connection to a peer that is there no more."""
+        self.ended(ConnectionLostError(f"{self.name}: {why}"))
+
     def has_room(self) -> bool:
         """Whether a line can be delivered without a wait."""
         outbox = self._outbox
@@ -132,12 +204,20 @@ class Relay(MessageConnection):
             if before == self._stalled_at:
                 return False
             if not outbox.wait(STALL_TIMEOUT) and outbox.sent_bytes == before:
-                self._stalled_at = before
+                self._stalled_at = before  # type: ignore[misc]
                 logger.warning("%s: it does not read, and gets nothing new", self.station.name)
                 return False
         return True
 
-    # --- the end ----------------------------------------------------------------------------------
+
+class Relay(RelayedStream):
+    """A peer that the daemon has accepted."""
+
+    __slots__ = ("_stalled_at", "station")
+
+    def __init__(self, address: str | Address | StreamTransport | None, **settings: Any) -> None:
+        super().__init__(address, **settings)
+        self.station = self.make_station()
 
     def has_ended(self) -> None:
         """Tells the router that the peer is gone."""

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Literal
 
+from ..answers import Peer
 from ..message import Message
+from .conditions import Conditions
 from .held import CacheRules
 from .station import Station
 
-logger = logging.getLogger("edgevent.communicatord")
-
 OWN_SERVICE: Final = "communicatord"
 """The name of the daemon itself, as of the C++ one."""
+
+REPORTS: Final = frozenset(("INVALID", "SERVICE_UNAVAILABLE", "TRANSMISSION_REPORT", "UNKNOWN"))
+"""What a daemon tells a sender of a message, whether it has listed that or not."""
 
 Undelivered = Callable[[Message, Station, str], object]
 """What is called with a message that reached nobody, its sender, and the reason."""
@@ -27,14 +30,20 @@ class Reports:
         server: The name of this computer.
         counts: Where ``undelivered``, ``unknown`` and ``refused`` are counted.
         on_undelivered: Called with each message that reached nobody.
+        conditions: Logs what a peer can repeat.
     """
 
     def __init__(
-        self, server: str, counts: Counter[str], on_undelivered: list[Undelivered]
+        self,
+        server: str,
+        counts: Counter[str],
+        on_undelivered: list[Undelivered],
+        conditions: Conditions,
     ) -> None:
         self._server = server
         self._counts = counts
         self._on_undelivered = on_undelivered
+        self._conditions = conditions
 
     def answer(
         self, message: Message, source: Station, command: str, fields: dict[str, str]
@@ -54,7 +63,10 @@ class Reports:
     def undelivered(self, message: Message, source: Station, why: str) -> None:
         """Takes note that a message reached nobody, and tells its sender as he asked."""
         self._counts["undelivered"] += 1
-        logger.info("%s: %.64s was not delivered: %s", source.name, message.command, why)
+        text = "%.64s was not delivered: %s"
+        self._conditions.say(
+            logging.INFO, source.name, f"undelivered {why}", text, message.command, why
+        )
         if CacheRules.of(message).reply:
             fields = {"destination_service": message.service, "unsent_command": message.command}
             self.answer(message, source, "SERVICE_UNAVAILABLE", fields)
@@ -75,12 +87,36 @@ class Reports:
         self._counts["unknown"] += 1
         if message.command in ("UNKNOWN", "INVALID"):
             return  # an error that is answered with an error could go back and forth for ever
-        logger.info("%s: %s does not know %.64s", source.name, target.name, message.command)
+        text = "%s does not know %.64s"
+        self._conditions.say(
+            logging.INFO, source.name, f"unknown {target.name}", text, target.name, message.command
+        )
         self.answer(message, source, "UNKNOWN", {"command": message.command})
 
-    def refuse(self, message: Message, source: Station, why: str) -> None:
-        """Answers a message that cannot be routed."""
+    def unknown_here(self, message: Message, source: Station) -> None:
+        """Answers a command for the daemon itself that it has no handler for."""
+        self._counts["unknown"] += 1
+        text = "%.64s is unknown here"
+        self._conditions.say(logging.INFO, source.name, "unknown here", text, message.command)
+        self.answer(message, source, "UNKNOWN", {"command": message.command})
+
+    def note_refused(self, message: Message, name: str, why: str) -> None:
+        """Counts and logs a message of a peer of this name that is refused."""
         self._counts["refused"] += 1
-        logger.warning("%s: refused %.64s: %s", source.name, message.command, why)
+        text = "refused %.64s: %s"
+        condition = f"refused {message.command[:64]}"
+        self._conditions.say(logging.WARNING, name, condition, text, message.command, why)
+
+    def refuse_peer(self, message: Message, peer: Peer, why: str) -> None:
+        """Answers a message for the daemon itself that is not obeyed."""
+        self.note_refused(message, peer.name, why)
+        if peer.answers_errors:
+            peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
+
+    def refuse(self, message: Message, source: Station, why: str) -> None:
+        """Answers a message that cannot be routed, or not be obeyed."""
+        self.note_refused(message, source.name, why)
+        if message.command in ("UNKNOWN", "INVALID"):
+            return
         fields = {"command": message.command, "message": why}
         self.answer(message, source, "INVALID", fields)

@@ -15,10 +15,15 @@ from typing import Final
 from ..errors import MessageError
 from ..limits import MAX_LINE_BYTES
 from ..message import Message, parse_text
-from .broadcasting import MAX_HOPS, Broadcasts
-from .held import CacheRules, HeldMessages
-from .reports import OWN_SERVICE, Reports, Undelivered
-from .station import MAX_ROUTES, Station, Way
+from .broadcasting import Broadcasts
+from .conditions import Conditions
+from .held import DEFAULT_TTL, MAX_HELD, MAX_HELD_BYTES, CacheRules, HeldMessages
+from .presence import NameTakenError as NameTakenError
+from .presence import Presence
+from .reports import OWN_SERVICE, REPORTS, Reports, Undelivered
+from .shortcut import learn
+from .station import CONTROL, MAX_ROUTES, Station, Way
+from .ways import MAX_RELAYS, RELAYS, Ways
 
 logger = logging.getLogger("edgevent.communicatord")
 
@@ -27,20 +32,20 @@ _NOWHERE: Final = Way(None, "", False)
 _SHORT: Final = 16_000  # characters: with any sender's name, and in UTF-8, it is no line too long
 
 Seen = Callable[[Station, "Station | None", bytes], object]
-"""What is called with each message that passes: its sender, who gets it, and its line."""
+"""What is called with what passes: its sender, who gets it (``None``: the daemon itself, or nobody
+while it is held), and its line or lines, with their newlines. It never switches."""
 
 
-class NameTakenError(ValueError):
-    """Another peer has registered the name."""
-
-
-class Router:
+class Router(Presence):
     """Knows the services of this computer and the daemons of others, and routes between them.
 
     Args:
         server: The name of this computer.
         known: The names of services for which messages are held before they first register.
         own_address: The address of this daemon, without a port, for other daemons.
+        max_held: The most messages that are held for one service.
+        max_held_bytes: The most bytes of them.
+        held_ttl: How long a message is held that does not say it, in seconds.
         now: The time of day, in seconds of the epoch.
         monotonic: A clock that only moves forward, in seconds.
 
@@ -50,10 +55,17 @@ class Router:
         known: The names for which messages are held.
         held: What is held for them.
         counts: How often what happened: ``broadcast``, ``held``, ``expired``, ``undelivered``,
-            ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``.
+            ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``,
+            ``quitting``, ``too_long``, ``came_back``.
+        conditions: Logs what a peer can repeat.
+        generation: How often somebody has come or gone, or said more of itself: ways that were
+            found before are to be found anew.
+        stopping: Whether the daemon ends, and nothing is routed any more.
         reports: What senders are told of messages that did not arrive.
         on_undelivered: Called with each message that reached nobody.
         on_left: Called with each peer that goes and had a name, while it still has it.
+        on_changed: Called when somebody has come or gone, or says more of itself.
+        ways: Finds the next peer on the way to a service.
         on_seen: Called with each message that passes, when it is not ``None``.
     """
 
@@ -63,44 +75,25 @@ class Router:
         *,
         known: Iterable[str] = (),
         own_address: str = "127.0.0.1",
+        max_held: int = MAX_HELD,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        held_ttl: float = DEFAULT_TTL,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.server = server
+        super().__init__(server, known)
         self.own_address = own_address
-        self.stations: dict[str, Station] = {}
-        self.remotes: dict[str, Station] = {}
-        self.known = set(known)
         self.counts: Counter[str] = Counter()
-        self.held = HeldMessages(monotonic, self._expired)
+        self.conditions = Conditions(monotonic)
+        self.held_ttl = held_ttl
+        self.held = HeldMessages(
+            monotonic, self._expired, max_messages=max_held, max_bytes=max_held_bytes
+        )
         self.broadcasts = Broadcasts(server, now)
         self.on_undelivered: list[Undelivered] = []
-        self.reports = Reports(server, self.counts, self.on_undelivered)
-        self.on_left: list[Callable[[Station], object]] = []
+        self.reports = Reports(server, self.counts, self.on_undelivered, self.conditions)
+        self.ways = Ways(server, self.stations, self.remotes)
         self.on_seen: Seen | None = None
-        self._prefix = f"<{server}:"
-        self._generation = 0
-
-    # --- who is there -----------------------------------------------------------------------------
-
-    def register(self, station: Station, service: str) -> None:
-        """Gives a peer the name of a service. What was held for it waits for :meth:`release`.
-
-        Raises:
-            NameTakenError: The name is in use, or the peer has another one.
-        """
-        if service == OWN_SERVICE:
-            raise NameTakenError(f"the name {service} is that of the daemon itself")
-        other = self.stations.get(service)
-        if other is not None:
-            whose = "this connection" if other is station else "another connection"
-            raise NameTakenError(f"the name {service} is registered by {whose} already")
-        if station.kind != "caller":
-            raise NameTakenError(f"this connection is registered as {station.name} already")
-        station.became("local", self.server, service)
-        self.stations[service] = station
-        self.known.add(service)
-        self.changed()
 
     def release(self, station: Station) -> int:
         """Gives a service what was held for it; returns how many messages that were."""
@@ -108,41 +101,6 @@ class Router:
         for line in lines:
             self._give(station, line)
         return len(lines)
-
-    def connect(self, station: Station, server: str) -> None:
-        """Takes note that a peer is the daemon of another computer.
-
-        Raises:
-            NameTakenError: The computer has a link already, or has the name of this one.
-        """
-        if server == self.server or server in self.remotes:
-            raise NameTakenError(f"a computer named {server} is there already")
-        station.became("remote", server)
-        self.remotes[server] = station
-        self.changed()
-
-    def remove(self, station: Station) -> bool:
-        """Forgets a peer; returns whether it had a name."""
-        if station.kind == "local" and self.stations.get(station.service) is station:
-            del self.stations[station.service]
-        elif station.kind == "remote" and self.remotes.get(station.server) is station:
-            del self.remotes[station.server]
-        else:
-            return False
-        for call in self.on_left:
-            call(station)
-        station.kind = "caller"
-        station.routes.clear()
-        self.changed()
-        return True
-
-    def changed(self) -> None:
-        """Forgets the ways that were found: somebody has come or gone, or says more of itself."""
-        self._generation += 1
-
-    def services(self) -> list[str]:
-        """The names of the services of this computer that are registered, sorted."""
-        return sorted(self.stations)
 
     # --- routing ----------------------------------------------------------------------------------
 
@@ -163,9 +121,8 @@ class Router:
                 self.counts["duplicate"] += 1
                 logger.debug("%s: %s is dropped: %s", source.name, message.command, why)
                 return
-        if source.generation != self._generation:
-            source.generation = self._generation
-            source.routes.clear()
+        if source.generation != self.generation:
+            source.forget_ways(self.generation)
         head = message.head
         way = source.routes.get(head)
         if way is None:
@@ -184,7 +141,7 @@ class Router:
             line = f"{way.head}{text[len(head) :]}\n".encode("utf-8", "surrogateescape")
         else:
             line = self._signed(message, source).to_line()
-        if source.kind == "local":
+        if source.kind == "local" and not way.answers_only:
             serial = message.get("serial")
             if serial is not None:
                 source.note_asked(serial)
@@ -201,9 +158,8 @@ class Router:
         Returns:
             How many of them, from the first one, are dealt with; the others are for :meth:`route`.
         """
-        if source.generation != self._generation:
-            source.generation = self._generation
-            source.routes.clear()
+        if source.generation != self.generation:
+            source.forget_ways(self.generation)
         routes, is_local = source.routes, source.kind == "local"
         target: Station | None = None
         parts: list[str] = []
@@ -231,7 +187,7 @@ class Router:
             body = text[len(head) :]
             if (
                 target is None
-                or way.answers_only
+                or (way.answers_only and not target.is_answer(message))
                 or len(text) > _SHORT
                 or body[:1] not in " "
                 or text[-1] <= " "
@@ -239,12 +195,14 @@ class Router:
                 or (not is_local and "broadcast_msgid" in message)
             ):
                 break
-            if is_local:
+            if is_local and not way.answers_only:
                 serial = message.get("serial")
                 if serial is not None:
                     source.note_asked(serial)
             parts.append(way.head + body)
             count += 1
+            if is_local and len(lines) == 1:
+                learn(source, way, text, head)
         if parts:
             self._give_many(parts, lines[begin:count], source, target)
         return count
@@ -262,8 +220,7 @@ class Router:
         target.received += len(lines)
         source.forwarded += len(lines)
         if self.on_seen is not None:
-            for line in data.splitlines(keepends=True):
-                self.on_seen(source, target, line)
+            self.on_seen(source, target, data)
 
     def _forward(self, message: Message, source: Station, target: Station, line: bytes) -> None:
         if len(line) > MAX_LINE_BYTES + 1:
@@ -287,32 +244,27 @@ class Router:
         server, service = message.server, message.service
         if not service or service in _ALL or service == OWN_SERVICE or server == "*":
             return _NOWHERE
-        here = server in ("", ".", "?", self.server)
-        target = self.stations.get(service) if here else self.remotes.get(server)
-        if target is None and server in ("", "?"):
-            target = self._remote_of(service)
-        if target is None or target is source:
+        target = self.ways.find(message, source)
+        if target is None or (source.kind == "remote" and self._needs_care(message, target)):
+            return _NOWHERE
+        if message.command in CONTROL and not source.may_control:
             return _NOWHERE
         answers_only = target.kind == "local" and not target.understands(message.command)
+        if answers_only and source.kind == "remote" and message.command in REPORTS:
+            answers_only = message.sent_from_service != OWN_SERVICE  # as this one's need no list
         return Way(target, self._signed(message, source).head, answers_only)
-
-    def _remote_of(self, service: str) -> Station | None:
-        for station in self.remotes.values():
-            if service in station.services:
-                return station
-        for station in self.remotes.values():
-            if service in station.heard_of:
-                return station
-        return None
 
     def _signed(self, message: Message, source: Station) -> Message:
         """The message with the name under which its sender is known: nobody can forge one."""
         if source.kind == "local":
             return message.with_sender(self.server, source.service)
         if source.kind == "caller" and self._is_claimed(message):
-            logger.warning(
-                "%s: %.64s said that it came from %s, which has its own connection",
+            text = "%.64s said that it came from %.64s, which has its own connection"
+            self.conditions.say(
+                logging.WARNING,
                 source.label,
+                "forged",
+                text,
                 message.command,
                 message.sent_from_service,
             )
@@ -329,12 +281,22 @@ class Router:
 
     def _route_rarely(self, message: Message, source: Station) -> None:
         server, service = message.server, message.service
-        if service in _ALL:
-            self.broadcast(message, source)
+        serial = message.get("serial")
+        if serial is not None and source.kind == "local":
+            source.note_asked(serial)  # whoever answers it once it was held, or on many computers
+        if source.kind == "remote" and message.sent_from_server == self.server:
+            self._came_back(message, source)
         elif service in ("", OWN_SERVICE) and server in ("", ".", "*", self.server):
             self._handle(message, source)
+        elif message.command in CONTROL and not source.may_control:
+            why = f"{message.command} is not accepted from this peer"
+            self.reports.refuse(message, source, why)
+        elif service in _ALL:
+            self.broadcast(message, source)
         elif server == "*":
             self._to_everywhere(message, source)
+        elif (target := self.ways.find(message, source)) is not None:
+            self._relay(message, source, target)
         elif self.stations.get(service) is source and server in ("", ".", "?", self.server):
             self.reports.undelivered(message, source, f"{service} is its sender")
         elif server in ("", ".", "?", self.server) and service in self.known:
@@ -342,7 +304,33 @@ class Router:
         elif server in ("", ".", self.server):
             self.reports.undelivered(message, source, f"no service {service} is known here")
         else:
-            self.reports.undelivered(message, source, f"there is no link to server {server}")
+            self.reports.undelivered(message, source, f"there is no way to server {server}")
+
+    def _needs_care(self, message: Message, target: Station) -> bool:
+        """Whether a message of another daemon goes on to a third, or came from this one."""
+        return target.kind == "remote" or message.sent_from_server == self.server
+
+    def _came_back(self, message: Message, source: Station) -> None:
+        """Tells a service of this computer that its message went round in a ring."""
+        self.counts["came_back"] += 1
+        sender = self.stations.get(message.sent_from_service)
+        if sender is not None:
+            self.reports.undelivered(message, sender, "other daemons have sent it back")
+        else:
+            text = "%.64s said that it came from this computer"
+            self.conditions.say(logging.WARNING, source.name, "came back", text, message.command)
+
+    def _relay(self, message: Message, source: Station, target: Station) -> None:
+        """Passes a message on from one daemon to another, as often as that is allowed.
+
+        While the daemons learn of a link that was lost, what each knows may lead round in a ring.
+        """
+        count = message.integer(RELAYS, 0)
+        if count >= MAX_RELAYS:
+            self.reports.undelivered(message, source, f"{count} daemons have passed it on")
+            return
+        line = self._signed(message, source).with_parameters({RELAYS: count + 1}).to_line()
+        self._forward(message, source, target, line)
 
     def _handle(self, message: Message, source: Station) -> None:
         message = self._signed(message, source)
@@ -380,7 +368,7 @@ class Router:
                     self.on_seen(source, station, line)
         self.counts["broadcast"] += 1
         if service != ".":
-            self._to_remotes(message, source, public=service == "*")
+            self.to_remotes(message, source, public=service == "*")
         return reached
 
     def _by(self, message: Message, source: Station | None) -> Message:
@@ -399,35 +387,20 @@ class Router:
             else:
                 self._forward(message, source, target, message.to_line())
             reached += 1
-        reached += self._to_remotes(message, source, public=True)
+        reached += self.to_remotes(message, source, public=True)
         if not reached and source.kind != "remote":
             why = f"no other service {message.service} is known anywhere"
             self.reports.undelivered(message, source, why)
 
-    def _to_remotes(self, message: Message, source: Station | None, *, public: bool) -> int:
-        if self.broadcasts.hops(message) >= MAX_HOPS:
-            return 0
-        informed = self.broadcasts.informed(message)
-        chosen = []
-        for station in self.remotes.values():
-            host = station.host
-            # Several daemons may share a loopback address, so that tells nothing of one of them.
-            shared = station.address is None or station.address.is_loopback
-            if station is source or (host in informed and not shared):
-                continue
-            if public or station.is_private:
-                chosen.append(station)
-                if host not in informed:
-                    informed.append(host)
-        if not chosen:
-            return 0
-        if self.own_address not in informed:
-            informed.append(self.own_address)
-        line = self.broadcasts.copy(message, informed, self.own_address).to_line()
+    def to_remotes(self, message: Message, source: Station | None, *, public: bool) -> int:
+        """Gives a message to the other daemons alone, as a broadcast; returns to how many."""
+        others = [one for one in self.remotes.values() if one is not source]
+        chosen, copy = self.broadcasts.choose(message, others, self.own_address, public=public)
+        line = copy.to_line()
         return sum(self._give(station, line) for station in chosen)
 
     def _hold(self, message: Message, source: Station) -> None:
-        rules = CacheRules.of(message)
+        rules = CacheRules.of(message, self.held_ttl)
         line = self._signed(message, source).to_line()
         held = rules.hold and self.held.put(message.service, line, rules.ttl)
         if held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from ..address import Address
 from ..message import Message
@@ -12,6 +12,8 @@ from ..message import Message
 Kind = Literal["caller", "local", "remote"]
 """A peer that has said nothing of itself yet, a service of this computer, another daemon."""
 
+CONTROL: Final = frozenset(("STOP", "QUITTING", "RESTART", "LOG_ROTATE", "SHUTDOWN", "READY"))
+"""What services are controlled by, which not everybody may send."""
 MAX_ASKED: Final = 10_000
 """Of at least so many requests of a service the answers are known as such."""
 MAX_ROUTES: Final = 256
@@ -57,6 +59,7 @@ class Station:
         up_since: When it registered or connected, in seconds of the epoch.
         forwarded: How many messages of it went on to others.
         received: How many messages of others it was given.
+        may_control: Whether services get the STOP and the like that it sends them.
     """
 
     __slots__ = (
@@ -73,11 +76,13 @@ class Station:
         "heard_of",
         "kind",
         "label",
+        "may_control",
         "received",
         "routes",
         "server",
         "service",
         "services",
+        "shortcuts",
         "up_since",
     )
 
@@ -106,12 +111,14 @@ class Station:
         self.up_since = 0
         self.forwarded = 0
         self.received = 0
+        self.may_control = True
         # The serials of what it has asked: an answer need not be among the commands that it lists.
         # Two sets, of which the older one is dropped when the newer one is full.
         self.asked: set[str] = set()
         self._asked_before: set[str] = set()
         # What the heads of its lines led to, as long as nobody has come, gone or listed commands.
         self.routes: dict[str, Way] = {}
+        self.shortcuts: dict[bytes, Any] = {}
         self.generation = -1
 
     def __repr__(self) -> str:
@@ -161,7 +168,17 @@ class Station:
     def is_answer(self, message: Message) -> bool:
         """Whether a message for this peer answers what it has asked."""
         serial = message.get("serial")
-        return serial is not None and (serial in self.asked or serial in self._asked_before)
+        return serial is not None and self.has_asked(serial)
+
+    def has_asked(self, serial: str) -> bool:
+        """Whether a serial is that of a request of this peer."""
+        return serial in self.asked or serial in self._asked_before
+
+    def forget_ways(self, generation: int) -> None:
+        """Forgets what the heads of its lines led to: the router has another generation now."""
+        self.generation = generation
+        self.routes.clear()
+        self.shortcuts.clear()
 
     def send(self, message: Message) -> bool:
         """Gives the peer a message; returns whether it will be sent."""

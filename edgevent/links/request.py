@@ -41,6 +41,7 @@ class Request:
     position = 0  # and how much that was before this request
     answer: Message | EdgeventError | None = None
     waiting: greenlet | None = None  # set while the greenlet is parked for this answer
+    service = ""  # to which a router is to deliver it, and which alone can answer it
 
     def __init__(
         self, command: str, replies: frozenset[str], key: str, timeout: float, deadline: float
@@ -211,6 +212,19 @@ class RequestTable:
 
     # --- in the hub -------------------------------------------------------------------------------
 
+    def take_report(self, report: Message, command: str, service: str) -> bool:
+        """Gives a router's report without a serial to the first request that it is about.
+
+        Args:
+            command: The command that was not delivered.
+            service: For which service it was; empty when the report does not say it.
+        """
+        for request in self._open.values():
+            if request.command == command and service in ("", request.service):
+                self._answer(request, report)
+                return True
+        return False
+
     def take(self, message: Message) -> bool:
         """Gives a message to the request that it answers; returns whether it was an answer."""
         serial = message.get("serial")
@@ -236,8 +250,11 @@ class RequestTable:
         command = message.command
         about = message.get("command") if command in _ERRORS else None
         found = None
+        sender = message.sent_from_service
         for request in self._open.values():
-            if command in request.replies or request.command == about:
+            if request.command == about or (
+                command in request.replies and (not request.service or request.service == sender)
+            ):
                 found = request
                 break
         for mark in self._live_marks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Final
 
 import gevent
 
+from ..address import SCHEMES
+from ..communicatord.client_options import add_communicator_options, communicator_address
 from ..durations import format_duration
 from ..errors import (
     AddressError,
@@ -23,7 +26,7 @@ from ..errors import (
 )
 from ..options import OptionParser
 from .output import output_failed, parse_count
-from .peer_options import Peer, add_peer_options, read_peer
+from .peer_options import Peer, add_peer_options, peer_at, read_peer
 from .ping_output import CRITICAL, UNKNOWN, JsonOutput, LineOutput, Output, QuietOutput, judge
 from .pinging import Pinger, Statistics, wait_for_service
 
@@ -31,6 +34,8 @@ _NAME: Final = "ed-ping"
 _PORT: Final = 4041
 _MONITORED: Final = 5
 """How many times a service is asked by --monitor."""
+_TARGET: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|[.?]):[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SCHEMES: Final = frozenset((*SCHEMES, "cd", "cds", "cdu"))
 _SILENT: Final = logging.NullHandler()
 _BAD_USAGE: Final = (
     AddressError, CertificateFileError, OptionError, SigningKeyError, UsageError,
@@ -54,7 +59,7 @@ def _parser() -> OptionParser:
         help="where the service is: an address such as tcp://127.0.0.1:3001 or"
         " unix:/run/hello.sock; IP or IP:PORT (see --type); or FILE@NAME: the variable NAME (or"
         " SECTION::NAME) of a file that begins with / or ./;"
-        f" port {_PORT} when it says none",
+        f" port {_PORT} when it says none; or SERVER:SERVICE, by way of the communicatord",
     )
     add(
         "-c",
@@ -89,6 +94,7 @@ def _parser() -> OptionParser:
     parser.add_duration("--warning", help="with --monitor: the longest average that is still OK")
     parser.add_duration("--critical", help="with --monitor: the longest that is not CRITICAL")
     add_peer_options(parser)
+    add_communicator_options(parser, tls=False)
     return parser
 
 
@@ -122,8 +128,18 @@ def _check(options: argparse.Namespace, parser: OptionParser) -> None:
 
 
 def _read_place(options: argparse.Namespace, parser: OptionParser) -> Peer:
-    # A SERVER:SERVICE that is reached by way of a communicatord is to be told apart here.
-    return read_peer(options.address, options, parser, default_port=_PORT)
+    found = _TARGET.fullmatch(options.address)
+    if found is None or found[1] in _SCHEMES:
+        if parser.source("communicator_listen") == "command line":
+            raise UsageError("--communicator-listen is for SERVER:SERVICE")
+        return read_peer(options.address, options, parser, default_port=_PORT)
+    for name in ("type", "encrypt"):
+        if parser.source(name) == "command line":
+            raise UsageError(f"--{name} is for an address, not for SERVER:SERVICE")
+    daemon = communicator_address(options)
+    if daemon is None:
+        raise UsageError(f"{options.address}: --communicator-listen is off")
+    return peer_at(daemon, options, parser, target=options.address)
 
 
 # --- the work -------------------------------------------------------------------------------------
@@ -167,9 +183,9 @@ def _run(options: argparse.Namespace, peer: Peer, *, until_signal: bool) -> int:
     if options.monitor:
         output: Output = QuietOutput()
     elif options.json:
-        output = JsonOutput(peer.address)
+        output = JsonOutput(peer)
     else:
-        output = LineOutput(peer.address, quiet=options.quiet)
+        output = LineOutput(peer, quiet=options.quiet)
     count = options.count or (_MONITORED if options.monitor else None)
     with Pinger(peer, options.timeout) as pinger:
         # In a greenlet of its own, so that the signal can end any wait of it.
@@ -187,7 +203,7 @@ def _run(options: argparse.Namespace, peer: Peer, *, until_signal: bool) -> int:
     elif ended is not None:
         raise ended
     if options.monitor:
-        code, line = judge(peer.address, statistics, options.warning, options.critical)
+        code, line = judge(peer, statistics, options.warning, options.critical)
         print(line, flush=True)
         return code
     output.end(statistics)
@@ -201,7 +217,7 @@ def _work(parser: OptionParser, options: argparse.Namespace, *, until_signal: bo
         return _run(options, peer, until_signal=until_signal)
     answer = wait_for_service(peer, options.timeout, options.wait)
     if not options.quiet:
-        LineOutput(peer.address).answered(1, answer)
+        LineOutput(peer).answered(1, answer)
     return 0
 
 

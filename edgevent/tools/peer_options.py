@@ -28,12 +28,18 @@ class Peer:
         tls: What is asked of TLS; ``None`` without TLS.
         secret_code: The code of datagrams.
         auth: The file of the keys that sign datagrams.
+        target: The service, as ``service`` or ``server:service``, when the address is that of a
+            communicatord.
     """
 
     address: Address
     tls: TlsOptions | None = None
     secret_code: str | None = None
     auth: str | None = None
+    target: str = ""
+
+    def __str__(self) -> str:
+        return self.target or str(self.address)
 
 
 def add_peer_options(
@@ -93,6 +99,23 @@ def read_peer(
     address = read_place(text, default_scheme=scheme, default_port=default_port)
     if options.encrypt:
         address = with_tls(address)
+    return peer_at(address, options, parser)
+
+
+def peer_at(
+    address: Address, options: argparse.Namespace, parser: OptionParser, *, target: str = ""
+) -> Peer:
+    """Gives the peer at an address, with the options of :func:`add_peer_options`.
+
+    Args:
+        address: Its own, or that of its communicatord.
+        options: The values.
+        parser: As of :func:`read_peer`.
+        target: The service, when the address is that of a communicatord.
+
+    Raises:
+        UsageError: An option does not fit the address, or contradicts another one.
+    """
     is_datagram, is_tls = address.is_datagram, address.is_tls
     _check_use(parser, _OF_DATAGRAMS, is_datagram, f"is for datagrams, not for {address}")
     _check_use(parser, _OF_TLS, is_tls, "is for TLS: expected --encrypt, or a tls: address")
@@ -101,6 +124,7 @@ def read_peer(
         _read_tls(options) if is_tls else None,
         options.secret_code if is_datagram else None,
         options.auth_key_file if is_datagram else None,
+        target,
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Final, Protocol
 
-from ..address import Address
 from ..errors import EdgeventError
+from .peer_options import Peer
 from .pinging import Answer, Statistics
 
 OK: Final = 0
@@ -42,18 +42,18 @@ class QuietOutput:
 class LineOutput:
     """A line for each, and statistics; times in milliseconds."""
 
-    def __init__(self, address: Address, *, quiet: bool = False) -> None:
-        self._address = address
+    def __init__(self, peer: Peer, *, quiet: bool = False) -> None:
+        self._peer = peer
         self._quiet = quiet
 
     def answered(self, number: int, answer: Answer) -> None:
         """An answer has come."""
-        self._say(f"{answer.command} from {self._address}: seq={number} time={_ms(answer.seconds)}")
+        self._say(f"{answer.command} from {self._peer}: seq={number} time={_ms(answer.seconds)}")
 
     def failed(self, number: int, error: EdgeventError) -> None:
         """No answer has come."""
-        why = str(error).removeprefix(f"{self._address}: ")
-        self._say(f"no answer from {self._address}: seq={number}: {why}")
+        why = str(error).removeprefix(f"{self._peer}: ")
+        self._say(f"no answer from {self._peer}: seq={number}: {why}")
 
     def _say(self, text: str) -> None:
         if not self._quiet:
@@ -62,7 +62,7 @@ class LineOutput:
     def end(self, statistics: Statistics) -> None:
         """Prints the statistics."""
         found = statistics
-        print(f"--- {self._address} ---")
+        print(f"--- {self._peer} ---")
         print(
             f"{found.sent} sent, {found.answered} answered, {found.lost} lost"
             f" ({found.lost_percent:.3g} %)",
@@ -77,8 +77,8 @@ class LineOutput:
 class JsonOutput:
     """An object a line for each, and one at the end; times in seconds."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
 
     def answered(self, number: int, answer: Answer) -> None:
         """An answer has come."""
@@ -102,11 +102,11 @@ class JsonOutput:
         self._say(sent=found.sent, answered=found.answered, lost=found.lost, **times)
 
     def _say(self, **fields: object) -> None:
-        print(json.dumps({"address": str(self._address), **fields}), flush=True)
+        print(json.dumps({"address": str(self._peer), **fields}), flush=True)
 
 
 def judge(
-    address: Address, statistics: Statistics, warning: float | None, critical: float | None
+    peer: Peer, statistics: Statistics, warning: float | None, critical: float | None
 ) -> tuple[int, str]:
     """Gives the exit code of a monitoring plugin, and its line.
 
@@ -125,7 +125,7 @@ def judge(
     limits = ";".join("" if one is None else f"{one:.6f}" for one in (warning, critical))
     time = f"{average:.6f}s" if found.answered else "U"
     return code, (
-        f"ALIVE {_STATES[code]} - {address}: {found.answered} of {found.sent} answered{took}"
+        f"ALIVE {_STATES[code]} - {peer}: {found.answered} of {found.sent} answered{took}"
         f" | rta={time};{limits};0 pl={found.lost_percent:.0f}%;;;0;100"
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
 import gevent
 
+from ..communicatord.script import CommunicatorClient
 from ..errors import (
     AddressError,
     CertificateError,
@@ -154,7 +156,15 @@ class Pinger:
 
     def _open(self) -> Client | DatagramClient:
         peer = self._peer
-        name = str(peer.address)
+        name = str(peer)
+        if peer.target:
+            return CommunicatorClient(
+                f"{_SERVICE}_{os.getpid()}",
+                address=peer.address,
+                connect_timeout=self._timeout,
+                tls=peer.tls,
+                name=name,
+            )
         if not peer.address.is_datagram:
             return Client(peer.address, connect_timeout=self._timeout, tls=peer.tls, name=name)
         return DatagramClient(
@@ -170,9 +180,11 @@ class Pinger:
         message = Message(
             "ALIVE",
             {"serial": number, "timestamp": f"{now // 10**9}.{now % 10**9:09}"},
-            sent_from_server=own_name(),
-            sent_from_service=_SERVICE,
         )
+        if isinstance(link, CommunicatorClient):
+            message = message.with_target(*self._peer.target.split(":"))
+        else:
+            message = message.with_sender(own_name(), _SERVICE)
         start = time.perf_counter()
         try:
             command = link.request(message, "ABSOLUTELY", self._timeout).command
@@ -192,7 +204,7 @@ def wait_for_service(peer: Peer, timeout: float, limit: float) -> Answer:
         RequestTimeout: It has not answered; the sentence says what the last attempt has met.
         EdgeventError: What no later attempt could change: a certificate or a file is not right.
     """
-    address = peer.address
+    address = peer.address  # of the communicatord, as the case may be
     is_near = address.is_unix or (address.is_inet and address.is_loopback)
     pauses = _PAUSES if is_near else _PAUSES_FAR
     end = time.monotonic() + limit
@@ -207,8 +219,8 @@ def wait_for_service(peer: Peer, timeout: float, limit: float) -> Answer:
         except EdgeventError as error:
             pause = pauses[min(attempt, len(pauses) - 1)]
             if time.monotonic() + pause >= end:
-                why = str(error).removeprefix(f"{address}: ")
-                text = f"{address}: no answer within {limit:g} s: {why}"
+                why = str(error).removeprefix(f"{peer}: ")
+                text = f"{peer}: no answer within {limit:g} s: {why}"
                 raise RequestTimeout(text) from error
         attempt += 1
         gevent.sleep(pause)

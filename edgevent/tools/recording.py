@@ -65,6 +65,8 @@ class Record:
         direction: ``in`` from the peer, or ``out`` to it.
         data: The bytes as they came, with the newline, if there was one.
         line: The number of the line in the file.
+        listener: The address that was listened to; empty when the file does not say it.
+        peer: The address of the other side; likewise.
     """
 
     offset: int
@@ -72,6 +74,8 @@ class Record:
     direction: Direction
     data: bytes
     line: int
+    listener: str = ""
+    peer: str = ""
 
 
 def show_time(nanoseconds: int) -> str:
@@ -202,13 +206,36 @@ def read_recording(path: str, direction: Direction | None = None) -> Iterator[Re
         raise OptionError(f"{path}: {error.strerror}") from None
 
 
-def _check_header(path: str, line: bytes) -> None:
+def read_began(path: str) -> int:
+    """Reads when a recording was begun, in nanoseconds of the epoch.
+
+    Raises:
+        OptionError: As of :func:`read_recording`, or the file does not say it.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = _check_header(path, file.readline(_MAX_LINE_BYTES))
+    except OSError as error:
+        raise OptionError(f"{path}: {error.strerror}") from None
+    began = found.get("began")
+    try:
+        date = datetime.fromisoformat(str(began).replace("Z", "+00:00"))
+    except ValueError:
+        date = datetime.min
+    if date.tzinfo is None:
+        raise OptionError(f"{path}:1: began {began!r}: expected a date of RFC 3339")
+    since = date - datetime.fromtimestamp(0, timezone.utc)
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+
+
+def _check_header(path: str, line: bytes) -> dict[str, Any]:
     found = _read_object(f"{path}:1", line)
     if found.get("recording") != _FORMAT:
         raise OptionError(f"{path}:1: expected a recording of ed-listen, as --record makes it")
     if found.get("version") != _VERSION:
         version = found.get("version")
         raise OptionError(f"{path}:1: version {version!r} of the format: expected {_VERSION}")
+    return found
 
 
 def _read_object(where: str, line: bytes) -> dict[str, Any]:
@@ -232,7 +259,8 @@ def _read_record(where: str, number: int, line: bytes) -> Record:
     if direction not in DIRECTIONS:
         raise OptionError(f"{where}: direction {direction!r}: expected 'in' or 'out'")
     data = _read_data(where, found)
-    return Record(offset, connection, cast(Direction, direction), data, number)
+    listener, peer = (str(found.get(name, "")) for name in ("listener", "peer"))
+    return Record(offset, connection, cast(Direction, direction), data, number, listener, peer)
 
 
 def _read_data(where: str, found: dict[str, Any]) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
@@ -11,6 +9,7 @@ from typing import Final, Protocol
 import gevent
 
 from ..address import Address
+from ..communicatord.naming import own_name as own_name
 from ..errors import ConnectionLostError, EdgeventError, ReceiveTimeout, UsageError
 from ..links.client import Client
 from ..links.datagram_client import DatagramClient
@@ -155,12 +154,3 @@ def open_sender(
         return f"; one was dropped: {dropped[0]}" if dropped else ""
 
     return Sender(link, str(address), watch, why)
-
-
-def own_name() -> str:
-    """Gives the name of this machine as the server that a message comes from.
-
-    What no such name may hold becomes an underscore: messages allow letters, digits and that.
-    """
-    name = re.sub(r"[^A-Za-z0-9_]", "_", socket.gethostname()) or "localhost"
-    return f"_{name}" if name[0].isdigit() else name

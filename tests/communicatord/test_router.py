@@ -265,7 +265,7 @@ def test_the_copy_for_other_daemons_carries_what_they_need(router: Router) -> No
     a.says("*/PING x=1")
     assert near.got() == [
         "<snap:a */PING broadcast_hops=1;broadcast_informed_neighbors=10.0.0.2,10.0.0.1;"
-        "broadcast_msgid=snap-1;broadcast_originator=10.0.0.1;broadcast_timeout=1000010;"
+        "broadcast_msgid=snap-1000000000001;broadcast_originator=10.0.0.1;broadcast_timeout=1000010;"
         "secure_remote=false;x=1"
     ]
 

@@ -1,0 +1,275 @@
+"""Parts of the daemon by themselves: the clock, the load, silent services, repeated conditions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from network_ground import MovedClock
+from router_ground import service
+
+from edgevent import Message
+from edgevent.communicatord import clock_status, conditions
+from edgevent.communicatord.alive import AliveQuestions
+from edgevent.communicatord.clock_status import ClockStatus
+from edgevent.communicatord.conditions import Conditions
+from edgevent.communicatord.load_average import LoadAverage, read_load
+from edgevent.communicatord.router import Router
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    """A clock that the test moves."""
+    return MovedClock()
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+def test_a_condition_is_logged_once_a_minute(
+    clock: MovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "edgevent.communicatord")
+    said = Conditions(clock.now)
+    for peer in ("one", "one", "one", "other"):
+        said.say(logging.WARNING, peer, "late", "%s was late", "it")
+    assert caplog.messages == ["one: it was late", "other: it was late"]
+    clock.advance(61.0)
+    said.say(logging.WARNING, "one", "late", "late by 5%%")
+    said.say(logging.WARNING, "other", "late", "late")
+    assert caplog.messages[2:] == [
+        "one: late by 5% (2 more since the last such line)",
+        "other: late",
+    ]
+
+
+def test_conditions_are_not_remembered_without_end(
+    clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "MAX_CONDITIONS", 10)
+    said = Conditions(clock.now)
+    for number in range(100):
+        said.say(logging.INFO, f"peer {number}", "late", "late")
+        assert sum(map(len, said._said.values())) <= 10
+        if number == 55:
+            clock.advance(61.0)
+
+
+def test_a_peer_that_makes_up_conditions_has_few(
+    clock: MovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "edgevent.communicatord")
+    said = Conditions(clock.now)
+    for number in range(100):
+        said.say(logging.INFO, "one", f"condition {number}", "%d", number)
+    assert len(caplog.messages) == conditions.MAX_OF_PEER + 1
+    clock.advance(61.0)
+    said.say(logging.INFO, "one", "condition 99", "again")
+    assert caplog.messages[-1] == "one: again (79 more since the last such line)"
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+def program(folder: Path, text: str) -> str:
+    path = folder / "program"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def looked(clock: MovedClock, command: str = "") -> tuple[ClockStatus, list[Message]]:
+    told: list[Message] = []
+    status = ClockStatus(told.append, command, monotonic=clock.now)
+    status.look()
+    return status, told
+
+
+@pytest.mark.parametrize(
+    ("command", "state"),
+    [("true", "verified"), ("false", "invalid"), ("/nowhere/at/all", "invalid")],
+)
+def test_a_command_tells_of_the_clock(clock: MovedClock, command: str, state: str) -> None:
+    status, (told,) = looked(clock, command)
+    assert status.state == state
+    assert told.command == ("CLOCK_STABLE" if state == "verified" else "CLOCK_UNSTABLE")
+
+
+def test_the_clock_is_looked_at_again_when_its_time_has_come(clock: MovedClock) -> None:
+    status, told = looked(clock, "false")
+    for passed, command, count in ((1.0, "true", 1), (60.0, "true", 2), (61.0, "false", 2)):
+        clock.advance(passed)
+        status._command = [command]
+        status.look()
+        assert len(told) == count
+    clock.advance(3600.0)
+    status.look()
+    assert [one.command for one in told] == ["CLOCK_UNSTABLE", "CLOCK_STABLE", "CLOCK_UNSTABLE"]
+
+
+def test_a_clock_that_stays_wrong_is_looked_at_less_and_less(
+    clock: MovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "edgevent")
+    status, told = looked(clock, "false")
+    for _ in range(200):
+        clock.advance(60.0)
+        status.look()
+    assert len(told) == 1
+    assert 7 <= sum("exit code 1" in line for line in caplog.messages) <= 10  # in 200 minutes
+
+
+@pytest.mark.parametrize(
+    ("ntp_wait", "timedatectl", "state"),
+    [
+        ("exit 0", None, "verified"),
+        ("exit 1", None, "invalid"),
+        (None, "echo yes", "verified"),
+        (None, "echo no", "invalid"),
+        (None, None, "no_ntp"),
+    ],
+)
+def test_the_programs_of_the_system_are_asked(
+    clock: MovedClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ntp_wait: str | None,
+    timedatectl: str | None,
+    state: str,
+) -> None:
+    for name, text in (("NTP_WAIT", ntp_wait), ("TIMEDATECTL", timedatectl)):
+        path = "/nowhere" if text is None else program(tmp_path, text)
+        monkeypatch.setattr(clock_status, name, (path,))
+    status, _ = looked(clock)
+    assert status.state == state
+
+
+def test_a_program_that_hangs_is_given_up(
+    clock: MovedClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(clock_status, "LIMIT", 0.05)
+    status, _ = looked(clock, program(tmp_path, "exec sleep 60"))
+    assert status.state == "invalid"
+    assert "within 0.05 s" in caplog.text
+
+
+# --- the load -------------------------------------------------------------------------------------
+
+
+def test_the_load_is_told_when_it_has_changed() -> None:
+    values = [0.5]
+    router = Router("snap")
+    load = LoadAverage(router, "10.0.0.5:4042", read=lambda: values[0])
+    wanted: list[bool] = []
+    load.on_wanted = wanted.append
+    peer = service(router, "svca")
+    load.look()
+    load.register_for_loadavg(Message("REGISTER_FOR_LOADAVG"), peer)
+    for value in (0.5, 0.59, 0.61):
+        values[0] = value
+        load.look()
+    assert [line.split()[2].partition(";")[0] for line in peer.got()] == ["avg=0.5", "avg=0.61"]
+    router.remove(peer.station)
+    assert (load.listeners, wanted) == ({}, [True, False])
+
+
+def test_a_load_that_cannot_be_read_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> float:
+        raise OSError("no such file")
+
+    router = Router("snap")
+    load = LoadAverage(router, "10.0.0.5:4042", read=read)
+    peer = service(router, "svca")
+    load.listeners[peer.station] = None
+    for _ in range(10):
+        load.look()
+    assert caplog.text.count("cannot be read: no such file") == 1
+    assert peer.got() == []
+
+
+def test_the_load_of_this_computer_is_read(tmp_path: Path) -> None:
+    assert read_load() >= 0.0
+    (tmp_path / "loadavg").write_text("x y z")
+    with pytest.raises(ValueError, match="x"):
+        read_load(str(tmp_path / "loadavg"))
+
+
+# --- silent services ------------------------------------------------------------------------------
+
+
+class Asked:
+    """A service as it is looked at."""
+
+    name = "asked"
+    received_bytes = 0
+    may_be_asked = True
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.why = ""
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def give_up(self, why: str) -> None:
+        self.why = why
+
+
+@pytest.fixture
+def look(clock: MovedClock) -> Callable[[Asked, float], None]:
+    peers: list[Asked] = []
+    alive = AliveQuestions(lambda: peers, monotonic=clock.now)
+
+    def after(peer: Asked, seconds: float) -> None:
+        peers[:] = [peer]
+        clock.advance(seconds)
+        alive.look()
+
+    return after
+
+
+def test_whoever_talks_is_not_asked(look: Callable[[Asked, float], None]) -> None:
+    peer = Asked()
+    for _ in range(10):
+        peer.received_bytes += 1
+        look(peer, 59.0)
+    assert peer.sent == []
+
+
+def test_whoever_is_silent_is_asked_once_and_given_up(
+    look: Callable[[Asked, float], None],
+) -> None:
+    peer = Asked()
+    for seconds in (0.0, 59.0, 1.0, 10.0, 9.0):
+        look(peer, seconds)
+    assert [one.command for one in peer.sent] == ["ALIVE"]
+    assert peer.sent[0]["serial"] == "communicatord-1"
+    assert peer.why == ""
+    look(peer, 1.0)
+    assert peer.why == "it did not answer ALIVE within 20 s"
+
+
+def test_any_sign_of_life_counts(look: Callable[[Asked, float], None]) -> None:
+    peer = Asked()
+    look(peer, 0.0)
+    look(peer, 60.0)
+    peer.received_bytes = 1
+    look(peer, 19.0)
+    look(peer, 59.0)
+    assert len(peer.sent) == 1
+    look(peer, 1.0)
+    assert len(peer.sent) == 2
+    assert peer.why == ""
+
+
+def test_whoever_cannot_be_asked_is_left_alone(look: Callable[[Asked, float], None]) -> None:
+    peer = Asked()
+    peer.may_be_asked = False
+    for _ in range(10):
+        look(peer, 60.0)
+    assert (peer.sent, peer.why) == ([], "")
