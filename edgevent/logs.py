@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from .errors import OptionError
+from .errors import EdgeventError, OptionError
 from .log_file import LogFileHandler
 from .log_handler import RecordHandler
 from .log_journal import KEPT, JournalHandler
@@ -54,6 +55,8 @@ class Logs:
         name: The same.
 
     Attributes:
+        also_reopened: Functions that open further files anew, and are called by :meth:`reopen`;
+            each returns whether that was possible, and logs it if not.
         name: The program's name.
         settings: The settings that are in force.
     """
@@ -64,6 +67,7 @@ class Logs:
         self._handlers: dict[tuple[object, ...], logging.Handler] = {}
         self._levels: dict[str, int] = {}  # of loggers, as they were before
         self._is_open = True
+        self.also_reopened: list[Callable[[], bool]] = []
         self.settings = self._use(options)
 
     def __repr__(self) -> str:
@@ -114,7 +118,7 @@ class Logs:
         ]
         for reason in reasons:
             logger.error("%s: the log goes on in the file that was there before", reason)
-        return not reasons
+        return all([not reasons, *(function() for function in self.also_reopened)])
 
     def reopen_logs(self) -> None:
         """The same for LOG_ROTATE, of a ``Dispatcher(control=logs)``."""
@@ -169,10 +173,18 @@ class Logs:
                 facility=settings.facility,
                 form=settings.syslog_form,
             )
+        if target == "server":
+            assert settings.server is not None
+            try:
+                return settings.server.make(fallback="console" if _is_alone(settings) else None)
+            except EdgeventError as error:
+                raise OptionError(f"log server {settings.server.address}: {error}") from None
         # With no handler at all, logging would write warnings to the error output.
         return StderrHandler(formatter) if target == "stderr" else logging.NullHandler()
 
     def _formatter(self, target: object, settings: LogSettings) -> LineFormatter:
+        if target == "server":
+            return LineFormatter("%(message)s", keep=KEPT, secrets=self._secrets)
         form, priorities, keep = settings.form or STANDARD_FORMAT, False, ""
         if target == "journal":
             form, keep = settings.form or "%(message)s", KEPT
@@ -203,12 +215,18 @@ class Logs:
             logging.getLogger(name).setLevel(level)
 
 
+def _is_alone(settings: LogSettings) -> bool:
+    """Whether records go to the log server and nowhere else: to stderr as well while it is away."""
+    return settings.targets == ("server",)
+
+
 def _key(target: Target, settings: LogSettings) -> tuple[object, ...]:
     """Tells whether a handler may stay: what else it needs is its formatter's."""
     of_target: dict[str, tuple[object, ...]] = {
         "file": (settings.file,),
         "syslog": (settings.syslog_socket, settings.facility, settings.syslog_form),
         "journal": (settings.journal_socket,),
+        "server": (settings.server, _is_alone(settings)),
     }
     return (target, *of_target.get(target, ()))
 

@@ -307,7 +307,7 @@ class Service(WithSettings):
         return function
 
     def on_end(self, function: _F) -> _F:
-        """A decorator: called at the end, when all connections are closed and nothing more comes."""
+        """A decorator: called at the end, when all connections are closed."""
         self._declared.add_hook("end", function)
         return function
 

@@ -6,7 +6,18 @@ Without a name it lists them; ``all`` runs all.
 import argparse
 from collections.abc import Callable
 
-from . import datagrams, encrypted, files, peers, routed, streams, timers, values
+from . import (
+    collecting,
+    datagrams,
+    encrypted,
+    files,
+    peers,
+    routed,
+    settings,
+    streams,
+    timers,
+    values,
+)
 from .measure import Options
 
 ROWS: dict[str, Callable[[Options], None]] = {
@@ -25,6 +36,9 @@ ROWS: dict[str, Callable[[Options], None]] = {
     "datagrams": datagrams.datagrams,
     "routed-request": routed.routed_request,
     "routed-one-way": routed.routed_one_way,
+    "registered-idle": routed.registered_idle,
+    "log-lines": collecting.log_lines,
+    "settings": settings.settings,
     "parse": values.parse,
     "build": values.build,
     "files": files.files,
@@ -51,7 +65,7 @@ def main() -> None:
         ROWS[name](options)
     if not names:
         for name, row in ROWS.items():
-            print(f"{name:14}{row.__doc__}")
+            print(f"{name:16}{row.__doc__}")
 
 
 if __name__ == "__main__":

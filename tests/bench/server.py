@@ -144,15 +144,14 @@ def run_daemon(folder: str) -> None:
 
 def run_target(folder: str) -> None:
     """The same service as edgevent's own, registered with the daemon."""
-    from edgevent import Communicator, Message, PermanentConnection
+    from edgevent import Communicator, CommunicatorConnection
 
     with Communicator() as communicator:
-        link = PermanentConnection(f"unix:{folder}/daemon.sock", own_service())
+        address = f"unix:{folder}/daemon.sock"
+        link = CommunicatorConnection("target", own_service(), address=address)
 
-        @link.on_connected
-        def register(link):
-            fields = {"service": "target", "version": 1}
-            link.request(Message("REGISTER", fields), reply="READY", serial=False)
+        @link.on_ready
+        def ready(link):
             print("127.0.0.1", 0, f"{folder}/daemon.sock", flush=True)
 
         communicator.add_connection(link)

@@ -1,0 +1,304 @@
+"""Takes records of all senders, writes what has come together, and acknowledges what is written."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from typing import Final, NamedTuple, Protocol
+
+from ..message import Message
+from ..runtime.turns import Turns
+from .collected import Collected, Source, own_record
+from .durable import Durable
+from .protocol import LOG_ACKNOWLEDGE
+from .repeats import MAX_NAME, AllRepeats, Repeats
+from .sender_limits import Limits
+from .store import Store
+
+logger = logging.getLogger("edgevent.snaplogger")
+
+_TRUE: Final = frozenset({"true", "on", "yes", "1"})
+_COUNTED: Final = (
+    "records",
+    "repeats",
+    "filtered",
+    "limited",
+    "refused",
+    "malformed",
+    "acknowledged",
+)
+_TELL_INTERVAL: Final = 10.0  # seconds between two lines about a sender that sends too much
+_WARN_INTERVAL: Final = 60.0
+
+
+class Answering(Protocol):
+    """Who is told that records are written."""
+
+    def send_lines(self, lines: Sequence[bytes], /) -> None:
+        """Sends lines, each with its newline; never waits and never raises."""
+
+
+class Receipt(NamedTuple):
+    """What is to be done when a record is written, or will never be."""
+
+    peer: Answering
+    line: bytes
+    repeats: Repeats | None
+    serial: str
+
+
+class Collector:
+    """The middle of the daemon.
+
+    What comes within one pass of the hub is written at its end, by one call for each file, and
+    then acknowledged. Nothing here switches greenlets; a disk that is slow makes the thread wait.
+
+    Args:
+        store: The files; ``None`` when there are none.
+        on_full: Called with True when there is little room left for what waits for a disk, and with
+            False when nothing waits any more.
+
+    Attributes:
+        counts: How often what happened: ``records``, ``repeats``, ``filtered``, ``limited``,
+            ``refused`` (no record), ``malformed`` (no message), ``acknowledged``.
+        limits: What each sender may send.
+        level: The least level of Python's logging that is written.
+        store: The same.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        *,
+        on_full: Callable[[bool], object] = lambda is_full: None,
+    ) -> None:
+        self.store = store
+        self.limits = Limits()
+        self.level = 0
+        self._handlers: list[logging.Handler] = []
+        self._on_full = on_full
+        self.counts: Counter[str] = Counter()
+        self.repeats = AllRepeats()
+        self._turns = Turns.current()
+        self._durable = Durable(self._acknowledge, self._forget)
+        self._receipts: list[Receipt] = []  # of records that go to no file
+        self._joined = False
+        self._told = monotonic()
+        self._warned = -_WARN_INTERVAL
+
+    # --- taking -----------------------------------------------------------------------------------
+
+    def take(self, message: Message, source: Source) -> None:
+        """Takes a record, which is written at the end of the pass.
+
+        Raises:
+            MessageError: It is none; the sentence says why.
+        """
+        counts = self.counts
+        entry = Collected(message, source)
+        counts["records"] += 1
+        if entry.is_odd:
+            self._warn_of(entry)
+        get = entry.get
+        serial = get("serial")
+        wanted = get("acknowledge")
+        wants_receipt = wanted is not None and (wanted == "true" or wanted.lower() in _TRUE)
+        repeats: Repeats | None = None
+        mark = 0
+        if serial is not None:
+            instance = get("instance")
+            if instance is not None:
+                source.can_wait = True
+            is_short = len(serial) <= MAX_NAME and len(instance or "") <= MAX_NAME
+            if is_short and (instance is not None or not source.keeps_order):
+                key = (source.ip, instance) if instance is not None else (source.key, "")
+                repeats = self.repeats.of(key)
+                mark = hash((get("timestamp"), entry.text))
+                if repeats.has(serial, mark):
+                    counts["repeats"] += 1
+                    if wants_receipt:
+                        self._note(entry, self._receipt(entry, None, serial))
+                    return
+        if self.limits and not self._admits(entry, wants_receipt):
+            return
+        if entry.level < self.level:
+            counts["filtered"] += 1
+        elif not self._write(entry):
+            if wants_receipt:
+                self.refuse(entry.message, source, "there is no room for it")
+            return
+        if repeats is not None and serial is not None:
+            self.repeats.add(repeats, serial, mark)
+        if wants_receipt:
+            self._note(entry, self._receipt(entry, repeats, serial or ""))
+
+    def _write(self, entry: Collected) -> bool:
+        store = self.store
+        is_taken = True
+        if store is not None:
+            is_taken = store.add(entry, store.file_of(entry))
+        if self._handlers:
+            record = entry.as_record()
+            for handler in self._handlers:
+                handler.handle(record)
+        if not self._joined:
+            self._joined = True
+            self._turns.join(self)
+        return is_taken
+
+    def _receipt(self, entry: Collected, repeats: Repeats | None, serial: str | None) -> Receipt:
+        message = entry.message
+        if serial and serial.isalnum() and serial.isascii() and not message.sent_from_service:
+            line = f"{LOG_ACKNOWLEDGE} serial={serial}\n".encode("ascii")
+        else:
+            line = message.reply(LOG_ACKNOWLEDGE).to_line()
+        return Receipt(entry.source.peer, line, repeats, serial or "")
+
+    def _note(self, entry: Collected, receipt: Receipt) -> None:
+        store = self.store
+        if store is None or entry.level < self.level:
+            self._receipts.append(receipt)
+        else:
+            file = store.file_of(entry)
+            file.note(receipt)
+            store.wait_for(file)
+        if not self._joined:
+            self._joined = True
+            self._turns.join(self)
+
+    def _admits(self, entry: Collected, wants_receipt: bool) -> bool:
+        key = entry.source.key
+        why = self.limits.refuse(key, len(entry.text), monotonic())
+        if why:
+            self.counts["limited"] += 1
+            if wants_receipt:
+                self.refuse(entry.message, entry.source, f"{key} has sent {why}")
+            return False
+        dropped, why = self.limits.take_dropped(key, monotonic())
+        if dropped:
+            self._tell_dropped(key, dropped, why, entry.source)
+        return True
+
+    def refuse(self, message: Message, source: Source, why: str) -> None:
+        """Tells a sender that a record will never be written."""
+        fields = {"command": message.command, "message": why}
+        source.peer.send_lines([message.reply("INVALID", fields).to_line()])
+
+    def _tell_dropped(self, key: str, dropped: int, why: str, source: Source | None = None) -> None:
+        count = "1 log record" if dropped == 1 else f"{dropped} log records"
+        text = f"dropped {count} of {key}: {why}"
+        logger.warning("%s", text)
+        self._write(own_record(text, source))
+
+    def _warn_of(self, entry: Collected) -> None:
+        now = monotonic()
+        if now >= self._warned + _WARN_INTERVAL:
+            self._warned = now
+            severity = str(entry.get("severity"))[:64]
+            logger.warning("%s: %a is no severity: error is taken", entry.source.address, severity)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Writes what has come, and acknowledges it; called at the end of a pass."""
+        self._joined = False
+        try:
+            self._flush()
+        except Exception as error:
+            self._turns.failed(error)
+
+    def _flush(self, *, now: bool = False) -> None:
+        receipts, self._receipts = self._receipts, []
+        store = self.store
+        if store is not None:
+            for file in store.write(now=now):
+                if store.settings.sync:
+                    self._durable.add(file, file.receipts())
+                else:
+                    receipts.extend(file.receipts())
+        self._acknowledge(receipts)
+        self._durable.start()
+        if store is not None:
+            settings = store.settings
+            if not settings.waiting_bytes:
+                self._on_full(False)
+            elif settings.waiting_bytes > settings.kept_bytes // 2:
+                self._on_full(True)
+
+    def _acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        lines: dict[Answering, list[bytes]] = {}
+        for peer, line, _, _ in receipts:
+            try:
+                lines[peer].append(line)
+            except KeyError:
+                lines[peer] = [line]
+        for peer, own in lines.items():
+            self.counts["acknowledged"] += len(own)
+            peer.send_lines(own)
+
+    def _forget(self, receipts: Iterable[Receipt]) -> None:
+        """What is not durable is taken for new when it comes once more."""
+        for receipt in receipts:
+            if receipt.repeats is not None:
+                self.repeats.forget(receipt.repeats, receipt.serial)
+
+    def look(self) -> None:
+        """Tries again what did not work, and tells of senders that sent too much; each second."""
+        now = monotonic()
+        if now >= self._told + _TELL_INTERVAL:
+            self._told = now
+            self.tell_dropped()
+        self._flush(now=True)
+
+    def tell_dropped(self) -> None:
+        """Writes a line for each sender of which records were dropped."""
+        for key, dropped, why in self.limits.all_dropped(monotonic()):
+            self._tell_dropped(key, dropped, why)
+
+    def reopen(self) -> bool:
+        """Leaves files that were renamed; called for LOG_ROTATE."""
+        if self.store is not None:
+            self._flush(now=True)
+            self.store.reopen()
+        return True
+
+    def exchange(self, store: Store | None) -> None:
+        """Writes to other files from now on."""
+        former, self.store = self.store, store
+        if former is not None:
+            self._close(former)
+
+    def all_counts(self) -> dict[str, int]:
+        """Gives all that is counted, by name."""
+        found = {name: self.counts[name] for name in _COUNTED}
+        return found if self.store is None else {**found, **self.store.counts()}
+
+    def wait(self) -> None:
+        """Waits until what is written is durable, where that is asked for; switches greenlets."""
+        self._flush(now=True)
+        self._durable.wait()
+
+    def use_limits(self, limits: Limits) -> None:
+        """Has senders keep to other limits from now on."""
+        self.tell_dropped()
+        self.limits = limits
+
+    def use_handlers(self, handlers: Iterable[logging.Handler]) -> None:
+        """Gives records to these handlers of the standard library's as well, from now on."""
+        for handler in self._handlers:
+            handler.close()
+        self._handlers = list(handlers)
+
+    def close(self) -> None:
+        """Writes what waits for the last time, and says what is lost."""
+        self.tell_dropped()
+        if self.store is not None:
+            self._close(self.store)
+        self.use_handlers(())
+
+    def _close(self, store: Store) -> None:
+        receipts = [receipt for file in store.write(now=True) for receipt in file.receipts()]
+        self._forget(store.close())
+        self._acknowledge(receipts)
