@@ -80,8 +80,8 @@ class ServiceCommands:
             self._departed.pop(service, None)
             peer.send(Message("HELP"))
             peer.send(Message("READY", {"my_address": self.my_address}))
+            self.router.release(station)  # first: whoever is told may answer at once
             self.tell_status(station, "up")
-            self.router.release(station)
 
     def unregister(self, message: Message, peer: Any) -> None:
         """A service says that it goes; its connection is closed."""

@@ -96,10 +96,23 @@ class Router(Presence):
         self.on_seen: Seen | None = None
 
     def release(self, station: Station) -> int:
-        """Gives a service what was held for it; returns how many messages that were."""
+        """Gives a service what was held for it; returns how many messages that were.
+
+        All of it at once, whether there is room for so much or not: so nothing that comes meanwhile
+        goes before it, and what is held is bounded.
+        """
         lines = self.held.take(station.service)
-        for line in lines:
-            self._give(station, line)
+        if not lines:
+            return 0
+        if not station.deliver(b"".join(lines)):
+            self.counts["undelivered"] += len(lines)
+            logger.warning(
+                "%s: it does not read, and %d messages held for it are lost",
+                station.name,
+                len(lines),
+            )
+            return 0
+        station.received += len(lines)
         return len(lines)
 
     # --- routing ----------------------------------------------------------------------------------

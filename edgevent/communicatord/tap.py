@@ -21,7 +21,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ..durations import format_timespec
@@ -59,6 +59,10 @@ class _Piece(NamedTuple):
 _NOTHING: Final = _Piece(0, "", None, b"")
 
 
+def _label(source: Station) -> str:
+    return named(source.server, source.service) if source.service else source.label
+
+
 class Tap:
     """What one peer is shown.
 
@@ -67,54 +71,67 @@ class Tap:
         server: The name of this computer.
         chosen: What it wants to see.
         values: Whether it wants to see the values of parameters.
+        wake: Called when something waits to be shown.
 
     Attributes:
         shown: How many messages it was sent.
         missed: How many it was not sent, because it did not read soon enough.
+        gap: How many it will miss after all that waits for it.
         size: How many bytes wait for it.
     """
 
-    def __init__(self, peer: RelayedStream, server: str, chosen: TraceFilter, values: bool) -> None:
+    def __init__(
+        self,
+        peer: RelayedStream,
+        server: str,
+        chosen: TraceFilter,
+        values: bool,
+        wake: Callable[[], object],
+    ) -> None:
         self.peer = peer
         self.shown = self.missed = self.size = 0
         self._server = server
         self._chosen = chosen
         self._values = values
         self._station = peer.station
+        self._wake = wake
+        self._last: tuple[Station | None, Station | None, bytes, bool] = (None, None, b"", False)
         self._queue: deque[_Piece | int] = deque()  # a number says how many are missing there
         self._lines: Iterator[bytes] = iter(())  # what is left of the piece that is being shown
         self._piece = _NOTHING
-        self._gap = 0  # how many were missed since the last piece
+        self.gap = 0
         self._ways: dict[tuple[str, Station | None, bytes], _Way] = {}
 
     # --- on the way of the messages ---------------------------------------------------------------
 
-    def take(
-        self, source: Station, target: Station | None, lines: bytes, lost: str = ""
-    ) -> None:
+    def take(self, source: Station, target: Station | None, lines: bytes, lost: str = "") -> None:
         """Takes lines, newlines included, as long as there is room for them. Never switches."""
         if source is self._station:
             return
         is_full = self.size >= MAX_QUEUED_BYTES
         if is_full and not self._chosen:
-            self._gap += lines.count(b"\n")
+            self.gap += lines.count(b"\n")
             return
-        label = named(source.server, source.service) if source.service else source.label
         if self._chosen:
-            lines = self._choose(label, target, lines)
+            lines = self._choose(source, target, lines)
             if is_full or not lines:
-                self._gap += lines.count(b"\n")
+                self.gap += lines.count(b"\n")
                 return
-        if self._gap:
+        if self.gap:
             self._close_gap()
-        self._queue.append(_Piece(time.time_ns(), label, target, lines, lost))
+        self._queue.append(_Piece(time.time_ns(), _label(source), target, lines, lost))
         self.size += len(lines) + _OVERHEAD
+        self._wake()
 
-    def _choose(self, label: str, target: Station | None, lines: bytes) -> bytes:
-        begin = head_bytes(lines) + b" "
-        if b"\n" not in begin and lines.count(b"\n" + begin) == lines.count(b"\n") - 1:
-            # All have the same names and command, as in most cases.
-            return b"" if self._way(label, target, begin) is None else lines
+    def _choose(self, source: Station, target: Station | None, lines: bytes) -> bytes:
+        last_source, last_target, begin, is_chosen = self._last
+        if source is not last_source or target is not last_target or not lines.startswith(begin):
+            begin = head_bytes(lines) + b" "
+            is_chosen = self._way(_label(source), target, begin) is not None
+            self._last = source, target, begin, is_chosen
+        if lines.count(b"\n" + begin) == lines.count(b"\n") - 1 and b"\n" not in begin:
+            return lines if is_chosen else b""  # as in most cases, all begin in the same way
+        label = _label(source)
         return b"".join(
             [
                 line + b"\n"
@@ -152,18 +169,19 @@ class Tap:
     def forget_ways(self) -> None:
         """Forgets what heads of lines have led to: somebody has come or gone."""
         self._ways.clear()
+        self._last = None, None, b"", False
 
     def _close_gap(self) -> None:
-        self.missed += self._gap
-        self._queue.append(self._gap)
-        self._gap = 0
+        self.missed += self.gap
+        self._queue.append(self.gap)
+        self.gap = 0
 
     # --- at its own pace --------------------------------------------------------------------------
 
     @property
     def is_waiting(self) -> bool:
         """Whether something waits to be shown."""
-        return bool(self._queue or self._gap or self.size)
+        return bool(self._queue or self.gap or self.size)
 
     @property
     def has_ended(self) -> bool:
@@ -190,11 +208,11 @@ class Tap:
 
     def drop(self) -> None:
         """Counts what still waits as missed."""
-        self.missed += self._gap + sum(1 for _ in self._lines)
+        self.missed += self.gap + sum(1 for _ in self._lines)
         for piece in self._queue:
             self.missed += 0 if isinstance(piece, int) else piece.lines.count(b"\n")
         self._queue.clear()
-        self._gap = self.size = 0
+        self.gap = self.size = 0
         self._piece = _NOTHING
 
     def _next(self) -> bytes | None:
@@ -204,7 +222,7 @@ class Tap:
         if self._piece is not _NOTHING:
             self.size -= len(self._piece.lines) + _OVERHEAD
         self._piece = _NOTHING
-        if not self._queue and self._gap:
+        if not self._queue and self.gap:
             self._close_gap()
         if not self._queue:
             return None

@@ -103,8 +103,8 @@ class Taps:
         logger.info("%s: a trace begins", peer.name)
         # Whoever reads a page of it with a pager does nothing wrong, and makes nobody wait.
         peer.outbox.slow_timeout = _FOREVER
-        self.taps.append(Tap(peer, self.router.server, chosen, values))
-        self.router.on_seen = self._seen
+        self.taps.append(Tap(peer, self.router.server, chosen, values, self._wake))
+        self._aim()
         return message.reply("TRACING", {"server": self.router.server})
 
     def trace_off(self, message: Message, peer: Peer) -> Message | None:
@@ -131,6 +131,12 @@ class Taps:
     def _seen(self, source: Station, target: Station | None, lines: bytes, lost: str = "") -> None:
         for tap in self.taps:
             tap.take(source, target, lines, lost)
+
+    def _aim(self) -> None:
+        taps = self.taps
+        self.router.on_seen = None if not taps else taps[0].take if len(taps) == 1 else self._seen
+
+    def _wake(self) -> None:
         if self._alarm is None:
             self._alarm = self._clock.call_later(_INTERVAL, self._show)
 
@@ -142,7 +148,7 @@ class Taps:
             for tap in ready:
                 tap.show(time.monotonic() + _SHARE / len(ready))
             if any(tap.is_waiting for tap in self.taps):
-                self._alarm = self._clock.call_later(_INTERVAL, self._show)
+                self._wake()
         except Exception:
             logger.exception("communicatord: all traces end")
             self.close()
@@ -161,13 +167,12 @@ class Taps:
     def _remove(self, tap: Tap) -> None:
         logger.info("%s: its trace ends", tap.peer.name)
         self.taps.remove(tap)
-        if not self.taps:
-            self.router.on_seen = None
+        self._aim()
 
     def close(self) -> None:
         """Ends all traces, without a word to those who see them. Idempotent."""
         self.taps.clear()
-        self.router.on_seen = None
+        self._aim()
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm = None

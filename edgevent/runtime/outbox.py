@@ -255,6 +255,11 @@ class Outbox:
         return 0 if self._waiters is None else len(self._waiters)
 
     @property
+    def stalled(self) -> float:
+        """For how many seconds the peer has taken nothing of what waits; 0.0 when nothing does."""
+        return self.clock.now() - self._progress if self._watching and self.size else 0.0
+
+    @property
     def is_full(self) -> bool:
         """Whether a sender has to wait."""
         return self.size >= self._mark()

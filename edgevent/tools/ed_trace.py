@@ -36,7 +36,6 @@ from .trace_output import TIMES, Form, TraceOutput
 
 _NAME: Final = "ed-trace"
 _STDOUT: Final = 1
-_END_TIMEOUT: Final = 1.0
 _SILENT: Final = logging.NullHandler()
 _BAD_USAGE: Final = (AddressError, OptionError, UsageError)
 
@@ -137,24 +136,14 @@ def _live(
         raise RefusedError(f"{client.address}: this communicatord knows no TRACE_ON") from None
     except InvalidMessageError as error:
         raise RefusedError(f"{client.address}: {error}") from None
-    while True:
-        left = None if end is None else max(end - time.monotonic(), 0.0)
+    while end is None or time.monotonic() < end:
         try:
-            message = client.receive(left)
+            message = client.receive(None if end is None else max(end - time.monotonic(), 0.0))
         except ReceiveTimeout:
             return
         passed = read_traced(message, time.time_ns)
         if passed is not None:
             yield passed
-
-
-def _missed(client: Client) -> int:
-    """Ends the trace; returns how many messages it has missed in all."""
-    try:
-        answer = client.request(Message("TRACE_OFF"), "TRACE_ENDED", _END_TIMEOUT)
-        return answer.integer("missed", 0)
-    except EdgeventError:  # it is the end in any case
-        return 0
 
 
 class _Tracing:
@@ -176,7 +165,7 @@ class _Tracing:
         with contextlib.ExitStack() as resources:
             if options.file:
                 source = read_file(options.file, self._chosen, values=options.values)
-                client, recorder = None, None
+                recorder = None
             else:
                 client = resources.enter_context(self._connect())
                 recorder = options.record and resources.enter_context(Recorder(options.record))
@@ -196,9 +185,6 @@ class _Tracing:
                     error.append(one)
 
             until(work)
-            missed = 0 if client is None else _missed(client)
-            if missed > output.missed:
-                self._print(output.add(Passed(time.time_ns(), missed=missed - output.missed)))
             self._print(output.end())
         return self._end(output, error)
 

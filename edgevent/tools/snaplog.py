@@ -20,7 +20,8 @@ from ..errors import (
 )
 from ..log_levels import LEVELS, read_level, show_level
 from ..options import OptionParser
-from ..snaplogger.handlers import NetworkLogHandler, TcpLogHandler, UdpLogHandler
+from ..snaplogger.handlers import TcpLogHandler, UdpLogHandler
+from ..snaplogger.network_handler import NetworkLogHandler
 from ..snaplogger.protocol import ACKNOWLEDGE, DEFAULT_PORT
 from .peer_options import add_peer_options, read_peer
 

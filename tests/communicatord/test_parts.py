@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from network_ground import MovedClock
-from router_ground import service
+from router_ground import Peer, service
 
-from edgevent import Message
+from edgevent import Address, ConnectionLostError, Message
 from edgevent.communicatord import clock_status, conditions
 from edgevent.communicatord.alive import AliveQuestions
 from edgevent.communicatord.clock_status import ClockStatus
 from edgevent.communicatord.conditions import Conditions
+from edgevent.communicatord.daemon import Daemon
 from edgevent.communicatord.load_average import LoadAverage, read_load
 from edgevent.communicatord.router import Router
 
@@ -197,6 +198,72 @@ def test_the_load_of_this_computer_is_read(tmp_path: Path) -> None:
     (tmp_path / "loadavg").write_text("x y z")
     with pytest.raises(ValueError, match="x"):
         read_load(str(tmp_path / "loadavg"))
+
+
+def test_other_computers_are_asked_for_their_load() -> None:
+    router = Router("snap")
+    load = LoadAverage(router, "10.0.0.5:4042")
+    near, far, unknown = (
+        Peer(router, name, address=address and Address.parse(address))
+        for name, address in (
+            ("near", "tcp://10.0.0.6:4042"),
+            ("far", "tcp://10.0.0.7:4042"),
+            ("unknown", None),
+        )
+    )
+    for peer in (near, far, unknown):
+        router.connect(peer.station, peer.station.label)
+    asker = service(router, "svca")
+    load.listen_loadavg(Message("LISTEN_LOADAVG", {"ips": "10.0.0.7, 10.0.0.8"}), asker)
+    assert far.got() == ["<snap:communicatord REGISTER_FOR_LOADAVG"]
+    assert near.got() == unknown.got() == []
+    news = {"my_address": "10.0.0.6", "timestamp": "1"}
+    for number in range(1_010):
+        fields = {**news, "avg": "0.5", "my_address": f"10.1.{number // 250}.{number % 250}:1"}
+        load.loadavg(Message("LOADAVG", fields), asker)
+    assert len(load.loads) == 1_000
+
+
+# --- datagrams ------------------------------------------------------------------------------------
+
+
+class Far:
+    """The sender of a datagram on another computer, which has not proved who it is."""
+
+    name = "far"
+    may_control = False
+    answers_errors = True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.is_gone = False
+
+    def send(self, message: Message) -> None:
+        self.write(bytes(message))
+
+    def write(self, data: bytes) -> None:
+        if self.is_gone:
+            raise ConnectionLostError("nobody is there")
+        self.sent.append(data.decode())
+
+
+def test_services_are_not_controlled_by_anybody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "edgevent.communicatord")
+    daemon, far = Daemon("snap"), Far()
+    target = service(daemon.router, "svca", "STOP", "PING")
+    for text in ("svca/STOP", "snap:svca/STOP", "svca/PING", "svca/NOPE"):
+        daemon.dispatcher.dispatch(Message.parse(text), far)
+    assert target.got() == ["svca/PING"]
+    refused = "INVALID command=STOP;message=STOP is not accepted from this peer"
+    unknown = "<snap:communicatord UNKNOWN command=NOPE"
+    assert far.sent == [refused, refused, unknown]
+    far.is_gone = True
+    daemon.dispatcher.dispatch(Message.parse("svca/NOPE"), far)
+    assert "far: no answer could be sent: nobody is there" in caplog.text
+    daemon.stop()
+    daemon.stop()
+    daemon.dispatcher.dispatch(Message.parse("svca/PING"), far)
+    assert target.got() == []
 
 
 # --- silent services ------------------------------------------------------------------------------

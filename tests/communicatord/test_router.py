@@ -199,6 +199,19 @@ def test_a_service_that_was_here_is_known_afterwards(router: Router) -> None:
     assert again.got() == ["<snap:a b/PING"]
 
 
+def test_what_was_held_for_a_service_that_is_gone_again_is_counted(
+    router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = service(router, "a")
+    a.says("later/ONE")
+    a.says("later/TWO")
+    later = service(router, "later")
+    later.reads = False
+    assert router.release(later.station) == 0
+    assert router.counts["undelivered"] == 2
+    assert "later: it does not read, and 2 messages held for it are lost" in caplog.text
+
+
 def test_what_is_held_is_bounded(router: Router) -> None:
     a = service(router, "a")
     for number in range(1_001):

@@ -174,10 +174,10 @@ def test_port_4041_the_files_in_etc_and_a_host_name_that_is_no_name(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "<_7_up_example:ed_signal snaprfs/LOG_ROTATE",
-        "<_7_up_example:ed_signal STOP",
-        "<_7_up_example:ed_signal STOP of=cpp",
-        "<_7_up_example:ed_signal edgevent/STOP of=us",
+        "<_7_up:ed_signal snaprfs/LOG_ROTATE",
+        "<_7_up:ed_signal STOP",
+        "<_7_up:ed_signal STOP of=cpp",
+        "<_7_up:ed_signal edgevent/STOP of=us",
     ]
 
 

@@ -281,6 +281,9 @@ def test_reopening(begin: Callable[..., Logs], tmp_path: Path) -> None:
     (folder / "a.log").rename(folder / "a.log.1")
     with no_switch():
         assert logs.reopen()
+        logs.also_reopened.append(lambda: False)
+        assert not logs.reopen()
+        logs.also_reopened.clear()
     ours.info("a")
     assert lines_of(folder / "a.log") == ["information edgevent: a"]
     folder.rename(tmp_path / "moved")

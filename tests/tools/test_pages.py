@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 from tool_ground import ROOT, SCRIPTS, man_page
 
+from edgevent import Service
 from edgevent.options import OptionParser
 from edgevent.tools.completion import completed, find_tools
 
 TOOLS = sorted(path.name for path in SCRIPTS.iterdir() if path.is_file())
-PAGES = sorted(path.stem for path in (SCRIPTS / "man").glob("*.1"))
+PAGES = sorted(path.stem for path in (SCRIPTS / "man").glob("*.[18]"))
+DAEMONS = {path.stem for path in (SCRIPTS / "man").glob("*.8")}
 _FLAG = re.compile(r"(?<![\w-])-(?:-[a-z][a-z-]*[a-z]|[a-zA-Z0-9](?![\w-]))")
+
+
+def section_of(tool: str) -> int:
+    """The section of the manual that its page is in."""
+    return 8 if tool in DAEMONS else 1
 
 
 def flags_of(parser: OptionParser) -> set[str]:
@@ -27,9 +34,11 @@ def test_the_page_names_each_option_and_none_that_is_not_there(tool: str) -> Non
     tools = find_tools(SCRIPTS)
     flags = flags_of(tools[tool])
     # The synopsis and the options; the examples may hold those of other programs.
-    page = man_page(tool).partition(".SH EXAMPLES")[0]
+    page = man_page(tool, section_of(tool)).partition(".SH EXAMPLES")[0]
     named = set(_FLAG.findall(page))
-    assert flags - named == set(), "the page does not name them"
+    # What all services have is in edgevent.conf(5).
+    common = flags_of(Service("any", "Any.").options) if tool in DAEMONS else set()
+    assert flags - named - common == set(), "the page does not name them"
     # A page may point to what another tool does with its work.
     known = set().union(*map(flags_of, tools.values()))
     assert {one for one in named - known if one.startswith("--")} == set(), "there are none such"
@@ -48,7 +57,7 @@ def test_the_help_has_examples(
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_page_has_its_sections(tool: str) -> None:
-    sections = re.findall(r"^\.SH (.*)$", man_page(tool), re.MULTILINE)
+    sections = re.findall(r"^\.SH (.*)$", man_page(tool, section_of(tool)), re.MULTILINE)
     assert sections[:3] == ["NAME", "SYNOPSIS", "DESCRIPTION"]
     assert {"OPTIONS", "EXIT STATUS", "EXAMPLES"} <= set(sections)
 
@@ -57,7 +66,7 @@ def test_the_page_has_its_sections(tool: str) -> None:
 def test_the_tool_and_its_page_are_installed(tool: str) -> None:
     config = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     assert f"    scripts/{tool}\n" in config
-    assert f"    scripts/man/{tool}.1\n" in config
+    assert f"    scripts/man/{tool}.{section_of(tool)}\n" in config
     assert os.access(SCRIPTS / tool, os.X_OK)
 
 

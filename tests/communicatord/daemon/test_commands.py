@@ -88,6 +88,20 @@ def test_messages_for_a_known_service_are_held(cd: RunningDaemon) -> None:
     ]
 
 
+def test_a_service_that_reads_late_gets_all_that_was_held_and_first(cd: RunningDaemon) -> None:
+    sender, count = cd.service("sender", ["STATUS"]), 1_000
+    text = "x" * 1_900  # of which the sockets and the usual room hold a part
+    sender.says(*(f"later/NEWS number={number};text={text}" for number in range(count)))
+    sender.quiet()
+    later = cd.line().says("REGISTER service=later;version=1")
+    assert sender.hears_until("service=later;status=up")
+    sender.says("later/NEWS number=new")
+    assert cd.router.stations["later"].received >= count  # nothing waits for room
+    assert later.hears_lines(2) == READY
+    numbers = [later.hears().partition("number=")[2].partition(";")[0] for _ in range(count)]
+    assert numbers == [str(number) for number in range(count)]
+
+
 def test_who_is_there_is_listed(cd: RunningDaemon) -> None:
     cd.service("svcb")
     service = cd.service("svca")

@@ -19,6 +19,7 @@ from edgevent.communicatord.naming import own_name, socket_path, socket_paths
 from edgevent.communicatord.options import listeners_of
 from edgevent.communicatord.program import Program
 from edgevent.service_listeners import Listeners
+from edgevent.service_places import Place
 from edgevent.systemd import InheritedSocket
 from edgevent.testing.starting import StartedService
 
@@ -147,6 +148,45 @@ def test_the_file_of_the_cpp_daemon_is_read(
             "'no-name.service' is no name of a service",
         ):
             assert text in caplog.text
+
+
+def test_listeners_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(*words: str) -> dict[str, Place]:
+        read = Program(config_folder=tmp_path, other_folders=()).service.options.read
+        return listeners_of(read(list(words)))
+
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    assert places(*FREE, "--unix-listen=off") == {}
+    usual = places("--signal-keys=/etc/keys", "--unix-group=staff")
+    assert {name: str(place.address) for name, place in usual.items()} == {
+        "local": "tcp://127.0.0.1:4040",
+        "unix": f"unix:{tmp_path}/communicatord.sock",
+        "signal": "udp://127.0.0.1:4041",
+    }
+    assert usual["unix"].settings["group"] == "staff"
+    assert places()["unix"].settings["mode"] == 0o600
+    assert usual["signal"].settings == {"auth": "/etc/keys"}
+
+
+def test_a_folder_of_services_that_cannot_be_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "services").touch()
+    with RunningDaemon(tmp_path):
+        assert f"services {tmp_path}/services: it cannot be read: Not a directory" in caplog.text
+
+
+def test_what_is_written_out_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "written.conf"
+    options = Program(config_folder=tmp_path, other_folders=()).service.options
+    words = ["--server-name=snap", "--signal=off", "--my-address=10.0.0.5"]
+    with pytest.raises(SystemExit) as ended:
+        options.parse([*words, f"--write-out-config-file={file}"])
+    assert ended.value.code == 0
+    again = options.read([f"--config={file}"])
+    assert (again.server_name, again.signal) == ("snap", False)
+    assert again.my_address.endpoint == "10.0.0.5:4042"
+    assert str(again.local_listen) == "tcp://127.0.0.1:4040"
 
 
 def test_secret_and_keys_contradict_each_other(
