@@ -16,10 +16,11 @@ from .log_syslog import FACILITIES, SYSLOG_SOCKET, SyslogForm
 from .log_text import LineFormatter
 from .option_checks import file_problems
 from .options import OptionParser
+from .snaplogger.handler_options import LogServer, add_log_server_options, read_log_server
 
-Target = Literal["stderr", "file", "syslog", "journal", "none"]
+Target = Literal["stderr", "file", "syslog", "journal", "server", "none"]
 
-_TARGETS: Final = ("stderr", "file", "syslog", "journal", "none")
+_TARGETS: Final = ("stderr", "file", "syslog", "journal", "server", "none")
 _ALIASES: Final = {"console": "stderr", "journald": "journal"}
 _FORMS: Final = ("rfc3164", "rfc5424")
 _SHOWN: Final = 100
@@ -71,6 +72,7 @@ class LogSettings:
         syslog_form: The form of what syslog gets.
         syslog_socket: Where syslog receives.
         journal_socket: Where the journal receives.
+        server: The log server, if there is one.
     """
 
     level: int
@@ -82,6 +84,7 @@ class LogSettings:
     syslog_form: SyslogForm
     syslog_socket: str
     journal_socket: str
+    server: LogServer | None = None
 
 
 def add_logging_options(parser: OptionParser) -> None:
@@ -109,8 +112,8 @@ def add_logging_options(parser: OptionParser) -> None:
         type=_read_targets,
         action="append",
         metavar="TARGET",
-        help="stderr, file, syslog, journal or none; several with commas, or by several options"
-        " (default: the file of --log-file, else stderr)",
+        help="stderr, file, syslog, journal, server or none; several with commas, or by several"
+        " options (default: the file of --log-file and the server of --log-server, else stderr)",
     )
     parser.add("--log-file", metavar="FILE", help="log to the end of this file")
     parser.add("--console", action="store_true", help="short for --log-to stderr")
@@ -148,6 +151,7 @@ def add_logging_options(parser: OptionParser) -> None:
         metavar="FILE",
         help=f"where the journal receives (default: {JOURNAL_SOCKET})",
     )
+    add_log_server_options(parser)
     parser.add_section(
         "log",
         _read_logger_level,
@@ -178,6 +182,7 @@ def read_log_settings(options: argparse.Namespace) -> LogSettings:
         syslog_form=options.log_syslog_form,
         syslog_socket=options.log_syslog_socket,
         journal_socket=options.log_journal_socket,
+        server=read_log_server(options),
     )
 
 
@@ -204,6 +209,10 @@ def _choose_targets(options: argparse.Namespace) -> tuple[Target, ...]:
         named.append("file")
     elif "file" in named:
         raise OptionError("--log-to file: expected --log-file FILE beside it")
+    if options.log_server is not None:
+        named.append("server")
+    elif "server" in named:
+        raise OptionError("--log-to server: expected --log-server ADDRESS beside it")
     return tuple(dict.fromkeys(named)) or ("stderr",)
 
 

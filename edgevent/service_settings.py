@@ -10,6 +10,7 @@ from .address import Address
 from .backoff import Backoff
 from .communicator import Communicator
 from .dispatcher import Dispatcher
+from .errors import OptionError
 from .fluidsettings.client import DEFAULT_ADDRESS, SERVICE, TIMEOUT
 from .fluidsettings.listening import SettingsListener
 from .links.permanent import PermanentConnection
@@ -85,23 +86,39 @@ class ServiceSettings:
         self, place: Address | str, dispatcher: Dispatcher, options: argparse.Namespace
     ) -> PermanentConnection:
         if isinstance(place, str):
-            from .communicatord.client import CommunicatorConnection
-
-            # A name of its own: the service itself is not there before it has its settings.
-            return CommunicatorConnection(
-                f"{self.listener.namespace.replace('-', '_')}_settings",
-                dispatcher,
-                address=getattr(options, "communicator_listen", None),
-                keep_running=False,
-                allow_control=False,
-                name="settings",
-            )
+            return self._make_router_link(dispatcher, options)
         return PermanentConnection(
             place,
             dispatcher,
             pauses=Backoff(maximum=_MAX_PAUSE),
             wait_for_listener=place.is_unix or place.is_loopback,
             keep_running=False,
+            name="settings",
+        )
+
+    def _make_router_link(
+        self, dispatcher: Dispatcher, options: argparse.Namespace
+    ) -> PermanentConnection:
+        from .communicatord.client import CommunicatorConnection
+        from .communicatord.client_options import communicator_address, communicator_tls
+
+        address = tls = None
+        if hasattr(options, "communicator_listen"):  # else that of this computer
+            address = communicator_address(options)
+            if address is None:
+                raise OptionError(
+                    f"--fluid-settings={COMMUNICATORD} with --communicator-listen=off: expected one"
+                    " of them"
+                )
+            tls = communicator_tls(options, address)
+        # A name of its own: the service itself is not there before it has its settings.
+        return CommunicatorConnection(
+            f"{self.listener.namespace.replace('-', '_')}_settings",
+            dispatcher,
+            address=address,
+            tls=tls,
+            keep_running=False,
+            allow_control=False,
             name="settings",
         )
 

@@ -11,7 +11,7 @@ import gevent
 from network_ground import Ground, until
 
 from edgevent import DatagramServer, Dispatcher, Message, Server
-from edgevent.snaplogger.handlers import NetworkLogHandler
+from edgevent.snaplogger.network_handler import NetworkLogHandler
 
 _names = itertools.count()
 

@@ -26,6 +26,7 @@ ROWS = {
     "routed-request": ["edgevent, direct", "through the daemon"],
     "routed-one-way": ["edgevent, direct", "through the daemon"],
     "registered-idle": ["registered with the daemon"],
+    "log-call": ["TcpLogHandler, no acknowledgements", "TcpLogHandler, all acknowledged"],
     "log-lines": ["edgevent, read and dispatched", "snaploggerd", "snaploggerd, acknowledged"],
     "settings": ["GET, one by one", "PUT, one by one", "10 listeners told, ms"],
     "parse": ["Message.parse"],

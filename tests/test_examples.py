@@ -17,10 +17,12 @@ from edgevent import Client, Message, UnknownCommandError
 SERVICE = EXAMPLES / "hello_service.py"
 SERVER_TESTED = {"server.py", "client.py"}  # in test_conversation.py
 COUNT_TESTED = {"counted.py"}  # in isolated/test_counted.py
-LOG_TESTED = {"logged.py"}  # in tools/test_logrotate.py
+LOG_TESTED = {"logged.py", "sends_log.py"}  # in tools/: test_logrotate.py, test_snaplog_lines.py
 SYSTEMD_TESTED = {"activated.py"}  # in tools/test_systemd.py
 FILE_TESTED = {"config_driven.py"}  # in tools/test_config_driven.py
 OPTION_TESTED = {"configured.py"}  # in tools/test_option_output.py
+NAME_TESTED = {"order.py", "shop.py", "stock.py"}  # in communicatord/client/test_windows.py
+SETTINGS_TESTED = {"greeter.py", "settings_client.py"}  # in fluidsettings/test_settings_lines.py
 LONG = {"quickstart.py", "every_source.py"}  # each in a file of isolated/ of its own
 TESTED = {
     "ask.py",
@@ -51,7 +53,8 @@ def waiting_client(address: str) -> Client:
 def test_every_example_is_tested_and_short() -> None:
     programs = {path.name: path for path in EXAMPLES.glob("*.py")}
     elsewhere = SERVER_TESTED | COUNT_TESTED | LOG_TESTED | SYSTEMD_TESTED | FILE_TESTED
-    elsewhere |= OPTION_TESTED
+    elsewhere |= OPTION_TESTED | NAME_TESTED
+    elsewhere |= SETTINGS_TESTED
     assert set(programs) == TESTED | elsewhere | LONG
     for path in programs.values():
         most = 80 if path.name in LONG else 40

@@ -70,9 +70,9 @@ def options_of(name: str, folder: Path) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z-]+[a-z]", shown.partition("options:")[2]))
 
 
-def man_page(name: str) -> str:
+def man_page(name: str, section: int = 1) -> str:
     """The text of a manual page, with its hyphens as the user types them."""
-    text = (SCRIPTS / "man" / f"{name}.1").read_text(encoding="utf-8")
+    text = (SCRIPTS / "man" / f"{name}.{section}").read_text(encoding="utf-8")
     return re.sub(r"\\f[BIPR]", "", text).replace("\\-", "-")
 
 
@@ -90,7 +90,7 @@ def check_man_page(name: str, folder: Path) -> None:
 def examples_of(name: str) -> list[str]:
     """The command lines of the page's examples."""
     examples = man_page(name).partition(".SH EXAMPLES")[2]
-    return re.findall(rf"^{name} .*$", examples, re.MULTILINE)
+    return re.findall(rf"^(?:.* \| )?{name} .*$", examples, re.MULTILINE)
 
 
 def readme_lines(mark: str) -> list[str]:

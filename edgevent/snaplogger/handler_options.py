@@ -21,7 +21,7 @@ from ..tls import TlsOptions
 from .protocol import ACKNOWLEDGE, DEFAULT_PORT, Acknowledge
 
 if TYPE_CHECKING:
-    from .handlers import NetworkLogHandler
+    from .network_handler import NetworkLogHandler
 
 _OF_TLS: Final = ("ca", "certificate", "key")
 _OF_DATAGRAMS: Final = ("secret_code", "auth_key_file")
@@ -65,7 +65,7 @@ class LogServer:
         """Makes the handler that sends there.
 
         Args:
-            fallback: As of :class:`~edgevent.snaplogger.handlers.NetworkLogHandler`.
+            fallback: As of :class:`~edgevent.snaplogger.network_handler.NetworkLogHandler`.
 
         Raises:
             EdgeventError: A file cannot be used.

@@ -67,7 +67,8 @@ class StreamWay(Way):
                     self._receive()
                 self._send()
         except (OSError, EdgeventError) as error:
-            self._lost(reason_of(error) if isinstance(error, OSError) else str(error))
+            reason = reason_of(error) if isinstance(error, OSError) else str(error)
+            self._lost(reason.removeprefix(f"{self.address}: "))
         self._look_ahead()
 
     def _look_ahead(self) -> None:

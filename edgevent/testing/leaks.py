@@ -24,6 +24,7 @@ from ..runtime.turns import Turns, Worker
 from .clock import settle
 
 _MOST_OBJECTS: Final = 20_000  # so many are looked at for each test, at most
+_UNNAMED: Final = "a thread that threading does not know"
 _set_aside: WeakSet[greenlet] = WeakSet()  # greenlets among the objects that are not looked at
 
 PATIENCE: Final = 3.0
@@ -59,8 +60,12 @@ class Snapshot:
 
     def _find(self) -> list[str]:
         settle()
-        found = [_describe(one) for one in _greenlets() if self._greenlets.get(id(one)) is not one]
-        found += [text for key, text in _others() if key not in self._others]
+        found = [text for key, text in _others() if key not in self._others]
+        if _UNNAMED in found:
+            # It may be about to end. What greenlet keeps of a thread is given up then, whoever has
+            # asked the garbage collector for it meanwhile: the process would crash (greenlet 3.5).
+            return found
+        found += [_describe(one) for one in _greenlets() if self._greenlets.get(id(one)) is not one]
         started = _watchers() - self._watchers
         if started > 0:
             found.append(f"{started} watchers or timers are still started")
@@ -135,7 +140,7 @@ def _others() -> Iterator[tuple[Hashable, str]]:
             yield ("thread", number), f"the thread {names[number]}"
     unnamed = sum(number not in names for number in native) - pool.size
     for count in range(unnamed):
-        yield ("unnamed thread", count), "a thread that threading does not know"
+        yield ("unnamed thread", count), _UNNAMED
     for number in native:
         for child in _read(_content, f"/proc/self/task/{number}/children").split():
             yield ("child", child), f"the child process {child}"

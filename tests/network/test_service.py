@@ -237,6 +237,20 @@ def test_a_function_that_fails_at_the_end_is_logged(tmp_path: Path, logged: Logg
     assert logged("failing of on_stop failed")
 
 
+def test_its_end_is_told_when_nothing_more_comes(tmp_path: Path) -> None:
+    write(tmp_path, ONE)
+    service = made(tmp_path)
+    found: list[Any] = []
+
+    @service.on_end
+    def ended() -> None:
+        found.append((list(service.communicator.connections), service.logs is not None))
+
+    assert Running(service).__enter__().end() == 0
+    assert found == [([], True)]
+    assert service.logs is None
+
+
 def test_restart_ends_with_the_status_on_which_systemd_begins_anew(
     tmp_path: Path, manager: Manager
 ) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 from running import environment
 from tls_ground import authority, middle, server_pair
+from tool_ground import examples_of
 
 from edgevent import Certificate, KeyPair, make_authority, make_certificate
 from edgevent.tools.check_certificate import main
@@ -952,9 +953,7 @@ def test_it_costs_less_than_half_a_second_of_the_processor() -> None:
 
 
 def test_the_commands_of_the_manual_page_run(folder: Path) -> None:
-    page = (ROOT / "scripts" / "man" / "check-certificate.1").read_text(encoding="utf-8")
-    examples = page.replace("\\-", "-").partition(".SH EXAMPLES")[2]
-    lines = re.findall(r"^check-certificate .*$", examples, re.MULTILINE)
+    lines = examples_of("check-certificate")
     assert len(lines) == 5
     (folder / "keys").mkdir()
     (folder / "ca.crt").rename(folder / "keys" / "ca.crt")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from running import environment
+from tool_ground import examples_of
 
 from edgevent import Certificate, KeyPair, make_authority, make_certificate
 from edgevent.tools.ed_keys import main
@@ -314,8 +315,7 @@ def test_the_manual_page_is_installed(name: str) -> None:
 
 
 def test_the_commands_of_the_manual_page_run(folder: Path) -> None:
-    examples = man_page("ed-keys").partition(".SH EXAMPLES")[2]
-    lines = re.findall(r"^ed-keys .*$", examples, re.MULTILINE)
+    lines = examples_of("ed-keys")
     assert len(lines) == 5
     for line in lines:
         done = subprocess.run(

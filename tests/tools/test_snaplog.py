@@ -157,5 +157,5 @@ def test_bad_usage(words: list[str], sentence: str, capsys: pytest.CaptureFixtur
 
 def test_the_page_and_what_it_costs(tmp_path: Path) -> None:
     check_man_page("snaplog", tmp_path)
-    assert len(examples_of("snaplog")) == 2
+    assert len(examples_of("snaplog")) == 3
     assert cpu_seconds("snaplog", "--version", folder=tmp_path) < 0.4
