@@ -7,7 +7,6 @@ error 40 and critical 50.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import re
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .errors import OptionError
+from .option_values import nearest
 
 # name: (severity, level)
 _TABLE: Final = {
@@ -113,11 +113,9 @@ def read_level(text: str) -> int:
         return LEVELS[name]
     if _NUMBER.fullmatch(name) and int(name) <= _MOST:
         return math.ceil(_between(int(name), _SEVERITIES, _LEVELS))
-    near = difflib.get_close_matches(name, [*_NAMES, *ALIASES], n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise OptionError(
         f"severity {text[:_SHOWN]!r}: expected a name such as debug, information, warning or error,"
-        f" or a number from 0 to {_MOST}{hint}"
+        f" or a number from 0 to {_MOST}{nearest(name, [*_NAMES, *ALIASES])}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from .log_levels import LEVELS, read_level, show_level
 from .log_syslog import FACILITIES, SYSLOG_SOCKET, SyslogForm
 from .log_text import LineFormatter
 from .option_checks import file_problems
+from .option_values import nearest
 from .options import OptionParser
 from .snaplogger.handler_options import LogServer, add_log_server_options, read_log_server
 
@@ -222,8 +222,7 @@ def _read_targets(text: str) -> tuple[Target, ...]:
         name = word.strip().lower()
         name = _ALIASES.get(name, name)
         if name not in _TARGETS:
-            near = difflib.get_close_matches(name, _TARGETS, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(name, _TARGETS)
             raise OptionError(
                 f"target {word[:_SHOWN]!r}: expected one of {', '.join(_TARGETS)}{hint}"
             )

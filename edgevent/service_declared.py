@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from .allow import Allow, parse_allow
 from .durations import format_duration, parse_duration
 from .errors import OptionError, UsageError
 from .limits import DRAIN_TIMEOUT
+from .option_values import nearest
 from .service_places import Place, parse_link, parse_listener
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Declared:
         """
         asked = [one.pattern for one in self.links]
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in asked):
-            raise OptionError(f"this service has no such link{near(name, asked)}")
+            raise OptionError(f"this service has no such link{nearest(name, asked)}")
         return parse_link(name, text)
 
     def choose_links(self, options: argparse.Namespace) -> dict[str, Place]:
@@ -139,7 +139,7 @@ class Declared:
             OptionError: There is no such timer, or the text is no interval.
         """
         if name not in self.timers:
-            raise OptionError(f"this service has no such timer{near(name, self.timers)}")
+            raise OptionError(f"this service has no such timer{nearest(name, self.timers)}")
         if text.lower() in _OFF:
             return 0.0
         seconds = parse_duration(text)
@@ -205,12 +205,6 @@ def add_service_options(parser: OptionParser, declared: Declared) -> None:
 def allow_of(options: argparse.Namespace) -> Allow | None:
     """Makes the table of who may send what; ``None`` when there is nothing in it."""
     return Allow(options.allow) if options.allow else None
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Gives the nearest of the known words as the end of a sentence, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def changed_options(before: argparse.Namespace, now: argparse.Namespace) -> set[str]:

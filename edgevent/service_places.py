@@ -7,7 +7,6 @@ opens a socket.
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from .address import Address
 from .backoff import Backoff
 from .durations import parse_duration
 from .errors import EdgeventError, OptionError, UsageError
+from .option_values import nearest
 from .tls import TlsOptions
 
 Convert = Callable[[str], object]
@@ -260,7 +260,6 @@ def _place(
 
 
 def _unknown(address: Address, word: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    expected = "NAME=VALUE was expected" if name in known else "there is no such setting"
-    return f"{word!r}: {expected} of {address.scheme}:{hint if name not in known else ''}"
+    if name in known:
+        return f"{word!r}: NAME=VALUE was expected of {address.scheme}:"
+    return f"{word!r}: there is no such setting of {address.scheme}:{nearest(name, known)}"

@@ -105,8 +105,8 @@ def _parser() -> OptionParser:
     parser.add(
         "--starttls",
         type=_parse_protocol,
-        metavar="PROTOCOL",
-        help=f"ask for TLS in {', '.join(PORTS)}; the port is then"
+        metavar="|".join(PORTS),
+        help="ask for TLS in this protocol; the port is then"
         f" {', '.join(map(str, PORTS.values()))} by default",
     )
     parser.add("--ca", metavar="FILE|DIR", help="trust these authorities, not the system's")

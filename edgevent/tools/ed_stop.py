@@ -37,6 +37,7 @@ def _parser() -> OptionParser:
         "--service",
         nargs="?",
         const="",
+        action="append",
         metavar="NAME|PID",
         help="the same; an empty one, which systemd passes when nothing runs, is nothing to stop",
     )
@@ -65,14 +66,13 @@ def _parser() -> OptionParser:
 
 def _read_target(options: argparse.Namespace, parser: OptionParser) -> str:
     words: list[str] = options.words
-    given = options.server
-    if given is not None and words and parser.source("server") == "command line":
-        words = [*words, given]
+    if options.server and (not words or parser.source("server") == "command line"):
+        words = [*words, *options.server]
     if len(words) > 1:
         raise UsageError(f"argument {words[1]!r}: expected one name, and {words[0]!r} is before")
-    if not words and given is None:
+    if not words:
         raise UsageError("expected the name of a service or the id of a process; --help tells more")
-    target = words[0] if words else str(given)
+    target = words[0]
     if target.startswith("-"):
         raise UsageError(f"{target!r}: expected a name, or the id of a process")
     return target

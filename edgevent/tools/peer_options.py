@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..address import Address
 from ..errors import OptionError, UsageError
+from ..option_values import nearest
 from ..options import OptionParser
 from ..tls import TlsOptions
 from .addresses import read_place, with_tls
@@ -56,8 +56,8 @@ def add_peer_options(
         "-t",
         "--type",
         type=_parse_type,
-        metavar="TYPE",
-        help=f"what a host without a scheme is: {', '.join(_TYPES)} (default: {default_type})",
+        metavar="|".join(_TYPES),
+        help=f"what a host without a scheme is (default: {default_type})",
     )
     parser.add_secret(
         *secret_flags,
@@ -130,9 +130,8 @@ def peer_at(
 
 def _parse_type(text: str) -> str:
     if text not in _TYPES:
-        near = difflib.get_close_matches(text.lower(), _TYPES, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise OptionError(f"type {text!r}: expected one of {', '.join(_TYPES)}{hint}")
+        near = nearest(text.lower(), _TYPES, 0.5)
+        raise OptionError(f"type {text!r}: expected one of {', '.join(_TYPES)}{near}")
     return text
 
 

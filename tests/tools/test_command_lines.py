@@ -151,7 +151,7 @@ def test_the_examples_of_the_help_and_the_page_are_right(
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
         tools()[tool].parse(["--help"])
-    of_help = capsys.readouterr().out.partition("Examples: ")[2].strip().split("; ")
+    of_help = capsys.readouterr().out.partition("Examples: ")[2].partition("\n")[0].split("; ")
     page = next(page for page in PAGES if page.rpartition(".")[0] == tool)
     for line in [*of_help, *examples_in(page)]:
         assert LINE.fullmatch(line)
