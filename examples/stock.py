@@ -1,6 +1,6 @@
 """A service that others find by its name: it knows how much there is of what."""
 
-from edgevent import Message, Service
+from edgevent import Service
 
 service = Service("stock", "Knows how much there is of what.", communicatord=True)
 stock = {"pen": 10, "ink": 2}

@@ -55,7 +55,7 @@ def case(label: str, handler: logging.Handler, *goals: float) -> Case:
 
 
 def log_call(options: Options) -> None:
-    """A logging call with all that sends it (15 us at the most), against the standard library's SocketHandler."""
+    """A logging call with all that sends it (15 us at most), against a plain SocketHandler."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = str(Path(folder) / "log")
         listener.bind(path)
