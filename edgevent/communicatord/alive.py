@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from ..answers import Peer
 from ..dispatcher import Dispatcher
 from ..durations import format_timespec
+from ..errors import NetworkError
 from ..message import Message
 
 logger = logging.getLogger("edgevent.communicatord")
@@ -123,4 +124,7 @@ class AliveQuestions:
             "serial": f"communicatord-{self._count}",
             "timestamp": format_timespec(time.time_ns()),
         }
-        peer.send(Message("ALIVE", fields))
+        try:
+            peer.send(Message("ALIVE", fields))
+        except NetworkError as error:
+            logger.debug("%s: %s", peer.name, error)  # it ends, which is told where it does

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..answers import Peer
 from ..dispatcher import Dispatcher
 from ..message import Message
-from .reports import OWN_SERVICE
+from .reports import OWN_SERVICE, is_passed_on
 from .router import NameTakenError, Router
 from .station import MAX_COMMANDS, Station
 
@@ -27,7 +27,7 @@ _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 
 class ServiceCommands:
-    """REGISTER, UNREGISTER, COMMANDS, SERVICE_STATUS and LIST_SERVICES.
+    """REGISTER, UNREGISTER, COMMANDS, SERVICE_STATUS, LIST_SERVICES, UNKNOWN and INVALID.
 
     Args:
         router: Knows who is registered.
@@ -54,6 +54,8 @@ class ServiceCommands:
             self.list_services,
         ):
             dispatcher.on(handler.__name__.upper())(handler)
+        dispatcher.on("UNKNOWN")(self.refused)
+        dispatcher.on("INVALID")(self.refused)
 
     # --- the handlers -----------------------------------------------------------------------------
 
@@ -112,7 +114,7 @@ class ServiceCommands:
             station.add_commands(filter(None, names))
             self.router.changed()
 
-    def service_status(self, message: Message, peer: Peer) -> Message:
+    def service_status(self, message: Message, peer: Any) -> Message:
         """Tells whether a service is there."""
         service = message["service"]
         station = self.router.stations.get(service)
@@ -122,6 +124,8 @@ class ServiceCommands:
             found = self._status(service, "down", *self._departed[service])
         else:
             found = Message("STATUS", {"cache": "no", "service": service, "status": "unknown"})
+        if is_passed_on(message, peer):
+            found = found.with_target(message.sent_from_server, message.sent_from_service)
         serial = message.get("serial")
         return found if serial is None else found.with_parameters(serial=serial)
 
@@ -132,6 +136,15 @@ class ServiceCommands:
         if remote:
             fields["remote"] = ",".join(remote)
         return message.reply("SERVICES", fields)
+
+    def refused(self, message: Message, peer: Peer) -> None:
+        """A peer has not understood what the daemon said; it can say so as often as it likes."""
+        about, why = message.get("command", "")[:64], message.get("message", "")[:200]
+        condition = f"{message.command} {about}"
+        text = "answered %s to %a: %a"
+        self.router.conditions.say(
+            logging.WARNING, peer.name, condition, text, message.command, about, why
+        )
 
     # --- who is there -----------------------------------------------------------------------------
 

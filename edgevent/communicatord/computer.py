@@ -12,6 +12,7 @@ from ..counters import snapshot
 from ..defaults import is_obeyed
 from ..dispatcher import Dispatcher
 from ..message import Message
+from .reports import is_passed_on
 from .router import Router
 
 logger = logging.getLogger("edgevent.communicatord")
@@ -73,17 +74,18 @@ class ComputerCommands:
         """Tells whether the cluster is up, and whether it is complete.
 
         Each of the two goes to those only that know it, as far as they have said; the first one
-        answers the request.
+        answers the request. To a service of another computer both go, for its daemon to decide.
         """
         station = getattr(peer, "station", None)
-        answer = message
+        far = is_passed_on(message, peer)
+        serial = message.get("serial")
         for told in self.cluster().messages():
-            if station is None or station.understands(told.command):
-                fields = dict(told.parameters)
-                if answer is message and "serial" in message:
-                    fields["serial"] = message["serial"]
-                peer.send(Message(told.command, fields, service="."))
-                answer = told
+            if far:
+                told = told.with_target(message.sent_from_server, message.sent_from_service)
+            elif station is not None and not station.understands(told.command):
+                continue
+            peer.send(told if serial is None else told.with_parameters(serial=serial))
+            serial = None
 
     def public_ip_(self, message: Message, peer: Peer) -> Message:
         """Tells by which addresses other computers reach this daemon."""

@@ -30,6 +30,21 @@ REFUSED_PAUSE: Final = 300.0
 """A daemon that ends, or cannot understand this one, is dialled again after so many seconds."""
 
 _FOR_SERVICES: Final = frozenset(("REGISTER", "UNREGISTER"))
+_OF_DAEMONS: Final = frozenset(
+    (
+        "ACCEPT",
+        "COMMANDS",
+        "CONNECT",
+        "DISCONNECT",
+        "GOSSIP",
+        "LOADAVG",
+        "REFUSE",
+        "REGISTER_FOR_LOADAVG",
+        "ROUTES",
+        "UNREGISTER_FROM_LOADAVG",
+    )
+)
+"""What is about the link itself: a service of the other computer may not say it."""
 
 
 class Manager(Protocol):
@@ -89,12 +104,25 @@ class RemoteStream(RelayedStream):
         if command in _FOR_SERVICES:
             why = f"{command} is for the listeners of services, and this one is for daemons"
             self.router.reports.refuse(message, self.station, why)
+        elif command in _OF_DAEMONS and not self._is_of_daemon(message):
+            why = f"{command} is for the daemon of {self.station.server} itself to say"
+            self.router.reports.refuse(message, self.station, why)
         elif command == "REGISTER_FOR_LOADAVG" and self.station.kind == "caller":
             self._early = message  # type: ignore[misc]  # C++ daemons send it before ACCEPT
         else:
             super().dispatch(message)
             if command == "COMMANDS":
                 self.manager.listed(self.station)
+
+    def _is_of_daemon(self, message: Message) -> bool:
+        """Whether the other daemon says it, and not somebody whose messages it passes on."""
+        if self.station.kind != "remote":
+            return True
+        service, server = message.sent_from_service, message.sent_from_server
+        if service:
+            return service == OWN_SERVICE and server in ("", self.station.server)
+        # What is passed on has a target; so has the answer to HELP, which C++ daemons do not sign.
+        return not message.service or message.command == "COMMANDS"
 
     def connected(self) -> None:
         """The two are connected now: what came too early is handled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ..answers import Peer
 from ..message import Message
@@ -21,6 +21,12 @@ REPORTS: Final = frozenset(("INVALID", "SERVICE_UNAVAILABLE", "TRANSMISSION_REPO
 
 Undelivered = Callable[[Message, Station, str], object]
 """What is called with a message that reached nobody, its sender, and the reason."""
+
+
+def is_passed_on(message: Message, peer: Any) -> bool:
+    """Whether a service of another computer has sent a message, which its daemon has passed on."""
+    station: Station | None = getattr(peer, "station", None)
+    return station is not None and station.kind == "remote" and bool(message.sent_from_service)
 
 
 class Reports:

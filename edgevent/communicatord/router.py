@@ -400,6 +400,8 @@ class Router(Presence):
             else:
                 self._forward(message, source, target, message.to_line())
             reached += 1
+        elif target is None and message.service in self.known:
+            reached += self._keep(message, source)
         reached += self.to_remotes(message, source, public=True)
         if not reached and source.kind != "remote":
             why = f"no other service {message.service} is known anywhere"
@@ -413,19 +415,23 @@ class Router(Presence):
         return sum(self._give(station, line) for station in chosen)
 
     def _hold(self, message: Message, source: Station) -> None:
-        rules = CacheRules.of(message, self.held_ttl)
-        line = self._signed(message, source).to_line()
-        held = rules.hold and self.held.put(message.service, line, rules.ttl)
-        if held:
-            self.counts["held"] += 1
-            self.reports.report(message, source, "cached")
-            if self.on_seen is not None:
-                self.on_seen(source, None, line)
-        else:
+        if not self._keep(message, source):
             why = f"{message.service} is not registered now"
-            if rules.hold:
+            if CacheRules.of(message).hold:
                 why += ", and too much is held for it"
             self.reports.undelivered(message, source, why)
+
+    def _keep(self, message: Message, source: Station) -> bool:
+        """Holds a message, unless it says otherwise or too much is held; returns whether it is."""
+        rules = CacheRules.of(message, self.held_ttl)
+        line = self._signed(message, source).to_line()
+        if not rules.hold or not self.held.put(message.service, line, rules.ttl):
+            return False
+        self.counts["held"] += 1
+        self.reports.report(message, source, "cached")
+        if self.on_seen is not None:
+            self.on_seen(source, None, line)
+        return True
 
     def _expired(self, service: str, count: int) -> None:
         self.counts["expired"] += count

@@ -70,6 +70,8 @@ class LogStream(MessageConnection):
                 take(parse_text(unit), source)
             except MessageError:
                 return units[count:]  # it is answered in its turn
+        if streams.is_full:
+            streams.look_at(self)
         return []
 
     def _refuse_line(self, text: str, error: MessageError) -> None:

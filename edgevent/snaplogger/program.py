@@ -106,6 +106,8 @@ class Program:
         except MessageError:
             collector.counts["refused"] += 1
             raise
+        if isinstance(peer, LogStream):
+            self.streams.look_at(peer)
 
     def _take_in_order(self, message: Message, source: Source) -> None:
         collector = self.collector

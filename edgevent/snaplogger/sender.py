@@ -263,6 +263,7 @@ class LogSender:
         except BaseException:  # a defect, which must not be silent, nor end all sending
             self._complain(f"{self._target}: sending has failed:\n{traceback.format_exc()}")
             self._way = None
+            self._ledger.again()
             self._forget_thread()
         finally:
             self._thread = 0

@@ -13,6 +13,7 @@ class PausedStream(Protocol):
     """A sender that is connected."""
 
     source: Source
+    is_paused: bool
 
     def pause(self, is_paused: bool, /) -> None:
         """Tells it to send nothing, or to go on."""
@@ -59,6 +60,11 @@ class Streams:
         if is_full != self.is_full:
             self.is_full = is_full
             self.tell()
+
+    def look_at(self, stream: PausedStream) -> None:
+        """Tells one that has come while there is no room, and is now known to be able to wait."""
+        if self.is_full and stream.source.can_wait and not stream.is_paused:
+            stream.pause(True)
 
     def tell(self) -> None:
         """Tells each whether to send, where that has changed."""

@@ -17,7 +17,7 @@ from ..backoff import Backoff
 from ..errors import MessageError
 from ..message import Message
 from .entries import Ledger
-from .protocol import LOG_ACKNOWLEDGE, PAUSE, UNPAUSE
+from .protocol import LOG, LOG_ACKNOWLEDGE, PAUSE, UNPAUSE
 
 POLLIN: Final = 1  # <poll.h>
 POLLOUT: Final = 4
@@ -122,11 +122,14 @@ class Way:
             except MessageError:  # it says nothing then
                 return
         elif command in _REFUSALS:
-            reason = message.get("message", "") or f"the server does not know {message['command']}"
+            reason = message.get("message", "")
+            if not reason:
+                unknown = message.get("command", "") or LOG
+                reason = f"the server does not know {unknown[:_SHOWN]}"
             try:
                 self._ledger.refused(message.integer("serial"), f"refused: {reason[:_SHOWN]}")
-            except MessageError:
-                return
+            except MessageError:  # of a server that has no serials: its records never arrive
+                self.trouble = reason[:_SHOWN]
         elif command in (PAUSE, UNPAUSE):
             self._paused = command == PAUSE
             self.trouble = "the server has asked for a pause"

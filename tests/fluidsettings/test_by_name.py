@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,14 +33,16 @@ def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartedS
         yield router
 
 
-def start_daemon(router: StartedService, *, times: int) -> StartedService:
+@contextmanager
+def started_daemon(router: StartedService, *, times: int) -> Iterator[StartedService]:
     """Starts the daemon, and waits until it is registered, for the first or a further time."""
     folder = router.folder
     words = [one for one in daemon_words(folder) if not one.startswith("--definitions")]
     words += [f"--definitions={EXAMPLES}", ROUTER, "--listen=unix:settings.sock"]
-    daemon = StartedService(words, ready="notify", folder=folder, timeout=PATIENCE)
-    router.wait_until(lambda router: router.output.count("registered as fluid_settings\n") == times)
-    return daemon
+    registered = "registered as fluid_settings\n"
+    with StartedService(words, ready="notify", folder=folder, timeout=PATIENCE) as daemon:
+        router.wait_until(lambda router: router.output.count(registered) == times)
+        yield daemon
 
 
 def test_values_come_by_way_of_communicatord(router: StartedService) -> None:
@@ -48,7 +50,7 @@ def test_values_come_by_way_of_communicatord(router: StartedService) -> None:
     name = "greeter::greeting"
     variables = {"COMMUNICATOR_LISTEN": "unix:cd.sock"}
     with ExitStack() as stack:
-        daemon = stack.enter_context(start_daemon(router, times=1))
+        daemon = stack.enter_context(started_daemon(router, times=1))
         greeter = stack.enter_context(
             StartedService(
                 [sys.executable, str(EXAMPLES / "greeter.py"), "--fluid-settings=communicatord"],
@@ -79,7 +81,7 @@ def test_values_come_by_way_of_communicatord(router: StartedService) -> None:
         link = CommunicatorClient(address="unix:cd.sock")
         with Client(link=link) as client, pytest.raises(ServiceUnavailableError):
             client.get(name)
-        stack.enter_context(start_daemon(router, times=2))
+        stack.enter_context(started_daemon(router, times=2))
         done = run("fluid-settings-cli", ROUTER, "set", name, "Servus", folder=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(watching.stdout.readline())["value"] == "Servus"

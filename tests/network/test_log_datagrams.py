@@ -100,6 +100,19 @@ def test_after_the_last_try_a_record_is_lost_and_told(server: LogServer, make: M
     arrive(handler)
 
 
+@pytest.mark.parametrize("answer", ["UNKNOWN", "INVALID", "UNKNOWN serial=x", "LOG_ACKNOWLEDGE"])
+def test_an_answer_that_says_nothing_is_no_defect(
+    server: LogServer, make: Make, answer: str
+) -> None:
+    told: list[str] = []
+    answers = iter([Message.parse(answer)])
+    server.answer = lambda message: next(answers, acknowledged(message))
+    handler = make(server, complain=told.append)
+    logger_to(handler).info("arrives")
+    arrive(handler)
+    assert (handler.lost, told) == (0, [])
+
+
 def test_a_window_waits_for_answers(server: LogServer, make: Make) -> None:
     server.answer = lambda message: None
     handler = make(server, answer_timeout=60.0)

@@ -642,6 +642,10 @@ def test_a_defect_in_the_thread_is_told_and_does_not_end_all_sending(
     told: list[str] = []
     handler = make(TcpLogHandler, server.address, complain=told.append)
     logger = logger_to(handler)
+    answer, server.answer = server.answer, lambda message: None
+    logger.info("unanswered")
+    until_seen(lambda: server.messages)
+    server.answer = answer
     with monkeypatch.context() as patch:
         patch.setattr(StreamWay, "work", lambda way, ready: 1 / 0)
         logger.info("a")
@@ -652,7 +656,18 @@ def test_a_defect_in_the_thread_is_told_and_does_not_end_all_sending(
     until_seen(lambda: not handler._sender.is_in_thread and handler._sender._ended is None)
     logger.info("b")
     arrive(handler)
-    assert server.texts == ["a", "b"]
+    assert server.texts == ["unanswered", "unanswered", "a", "b"]
+
+
+def test_a_server_that_says_that_it_knows_no_records_is_named_as_the_reason(
+    server: LogServer, make: Make
+) -> None:
+    server.answer = lambda message: Message("UNKNOWN", {"command": message.command})
+    handler = make(TcpLogHandler, server.address)
+    logger_to(handler).info("a")
+    until_seen(lambda: "know" in handler.trouble)
+    handler.close()
+    assert handler.last_loss == "the server does not know LOG"
 
 
 def test_a_ledger_knows_an_acknowledgement_of_what_is_to_be_sent_again() -> None:

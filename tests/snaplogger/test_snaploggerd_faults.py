@@ -96,6 +96,27 @@ def test_a_full_disk_keeps_what_it_can_and_counts_the_rest(
     assert daemon.counts()["lost"] == 16
 
 
+@pytest.mark.parametrize("allow", [(), ("--allow=LOG=all",)], ids=["passing by", "in turns"])
+def test_who_comes_while_the_disk_is_full_is_told_to_wait(
+    start: Start, own_namespaces: Namespaces, allow: tuple[str, ...]
+) -> None:
+    ballast = "head -c 65536 /dev/zero > logs/ballast"
+    before = mounting(own_namespaces, "size=64k", ballast)
+    daemon = start("--max-kept=16KiB", *allow, before=before)
+    with Sender(daemon) as sender:
+        sender.send(record("x" * 9000, serial=1, instance="me"))
+        assert sender.receive().command == "PAUSE"
+        with Sender(daemon) as late, Sender(daemon) as cpp:
+            cpp.send(record("cannot wait"))
+            late.send(record("can wait", serial=1, instance="late"))
+            assert late.receive().command == "PAUSE"
+            assert cpp.ask("HELP").command == "COMMANDS"
+            remove_in(daemon.pid, daemon.logs / "ballast")
+            assert late.receive().command == "UNPAUSE"
+        assert sender.receive().command == "UNPAUSE"
+    assert sorted(lines_in(daemon)[1:]) == ["can wait", "cannot wait"]
+
+
 def test_a_disk_that_is_read_only_is_waited_for(
     start: Start, own_namespaces: Namespaces, need_tool: NeedTool
 ) -> None:

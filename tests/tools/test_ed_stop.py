@@ -462,6 +462,7 @@ def test_an_interrupt_ends_the_wait_and_nothing_else(tmp_path: Path, begin: Begi
         ([], "expected the name of a service or the id of a process; --help tells more"),
         (["a", "b"], "argument 'b': expected one name, and 'a' is before"),
         (["a", "-s", "b"], "argument 'b': expected one name, and 'a' is before"),
+        (["--server=a", "--service=b"], "argument 'b': expected one name, and 'a' is before"),
         (["--", "-1"], "'-1': expected a name, or the id of a process"),
         (["99999999"], "process 99999999: expected an id up to 4194304"),
         (["a;b"], "'a;b': expected the name of one unit, such as hello.service"),
