@@ -214,7 +214,7 @@ def load_definition(path: str | os.PathLike[str]) -> Definition:
         raise DefinitionError(f"{filename}: expected a file named <COMMAND>{_SUFFIX}")
     text = _read(filename)
     if text is None:
-        raise DefinitionError(f"{filename}: there is no such file")
+        raise DefinitionError(f"{filename}: there is no such file") from FileNotFoundError(filename)
     return parse_definition(text, command, filename)
 
 

@@ -8,7 +8,6 @@ import difflib
 import io
 import ipaddress
 import logging
-import os
 import re
 import signal
 import sys
@@ -25,6 +24,7 @@ from ..options import OptionParser
 from ..tls import TlsOptions
 from .certificate_check import BAD, GOOD, UNREADABLE, Outcome, check_file, check_server
 from .certificate_output import Progress, as_json, fields, printable, sentences
+from .output import output_failed
 from .starttls import PORTS
 
 _NAME: Final = "check-certificate"
@@ -232,13 +232,15 @@ def _run(options: argparse.Namespace) -> int:
     try:
         for outcome in pool.imap(check, checks):
             progress.clear()
-            _print(outcome, options, is_first=not shown)
-            shown += outcome.status != UNREADABLE
             worst = max(worst, _CODES[outcome.status])
+            try:
+                _print(outcome, options, is_first=not shown)
+                sys.stdout.flush()
+            except OSError as error:  # nobody reads on, or nothing can be told
+                output_failed(_NAME, error)
+                return worst if isinstance(error, BrokenPipeError) else _CODES[UNREADABLE]
+            shown += outcome.status != UNREADABLE
             progress.show()
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on; what is left in the buffer goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         progress.clear()
         pool.kill()

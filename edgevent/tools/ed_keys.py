@@ -15,10 +15,15 @@ from ..errors import CertificateFileError, EdgeventError, OptionError, UsageErro
 from ..keymaking import KEYS, is_name, make_authority, make_certificate
 from ..keypair import KeyPair
 from ..options import OptionParser
+from .output import output_failed
 
 _AUTHORITY: Final = "ca"
 _SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _DAY: Final = 86_400
+
+
+class _UnreadError(CertificateFileError):
+    """A file that was named cannot be read as a certificate."""
 
 
 def _parse_time(text: str) -> datetime:
@@ -153,7 +158,7 @@ def _show(names: list[str], options: argparse.Namespace) -> None:
             for name, value in _describe(certificate):
                 print(f"  {name}: {value}")
     if failed:
-        raise CertificateFileError("\n".join(failed))
+        raise _UnreadError("\n".join(failed))
 
 
 def _describe(facts: Certificate) -> list[tuple[str, str]]:
@@ -196,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Makes or shows what the command line asks for.
 
     Returns:
-        0 when all was done, 1 when something could not be done, 2 after bad usage.
+        0 when all was done, 1 when something could not be done, 2 when a file that is to be shown
+        cannot be read, and after bad usage.
     """
     options = _parser().parse(argv)
     try:
@@ -208,8 +214,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{command!r}: expected one of {', '.join(_COMMANDS)}{hint}")
         _COMMANDS[command](names, options)
+        sys.stdout.flush()
     except EdgeventError as error:
         for line in str(error).splitlines():
             print(f"ed-keys: {line}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, UsageError | _UnreadError) else 1
+    except OSError as error:
+        output_failed("ed-keys", error)
+        return 1
     return 0

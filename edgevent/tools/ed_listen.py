@@ -116,10 +116,11 @@ def _check_use(parser: OptionParser, options: Sequence[str], fits: bool, why: st
 
 def _check(options: argparse.Namespace, parser: OptionParser) -> None:
     target: Address | None = options.forward
-    listens_tls = any(address.is_tls for address in options.addresses)
+    addresses = options.addresses or ()  # --check-config does without them
+    listens_tls = any(address.is_tls for address in addresses)
     dials_tls = target is not None and target.is_tls
     why = "is for TLS: expected a tls: address to listen on"
-    _check_use(parser, _OF_TLS, listens_tls, why)
+    _check_use(parser, _OF_TLS, listens_tls or not addresses, why)
     why = "is for TLS: expected a tls: address for --forward"
     _check_use(parser, [f"forward_{name}" for name in _OF_FORWARD_TLS], dials_tls, why)
     why = "and --forward contradict each other: the other side answers"
@@ -131,7 +132,7 @@ def _check(options: argparse.Namespace, parser: OptionParser) -> None:
 def _problems(options: argparse.Namespace, parser: OptionParser) -> Iterator[str]:
     """What ``--check-config`` tells beyond the options themselves."""
     _check(options, parser)
-    for address in options.addresses:
+    for address in options.addresses or ():
         yield from address_problems(address, listens=True)
     if options.forward is not None:
         yield from address_problems(options.forward, listens=False)

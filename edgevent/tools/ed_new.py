@@ -15,7 +15,7 @@ from typing import Final
 from ..drafts import write_together
 from ..errors import UsageError
 from ..options import OptionParser
-from .output import printable
+from .output import output_failed, printable
 from .skeleton import make_files, next_steps
 
 _NAME: Final = "ed-new"
@@ -110,9 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = printable(str(error.filename or folder))
         print(f"{_NAME}: {where}: {error.strerror}", file=sys.stderr)
         return 1
-    print("Written:", *written)
-    print()
-    if folder != Path("."):
-        print("Go there:", f"  cd {shlex.quote(str(folder))}", "", sep="\n")
-    print(next_steps(options.name, shlex.quote(sys.executable)), end="")
+    try:
+        print("Written:", *written)
+        print()
+        if folder != Path("."):
+            print("Go there:", f"  cd {shlex.quote(str(folder))}", "", sep="\n")
+        print(next_steps(options.name, shlex.quote(sys.executable)), end="", flush=True)
+    except OSError as error:  # all is written; only the way on was not told
+        output_failed(_NAME, error)
     return 0

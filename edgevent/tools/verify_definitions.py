@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ..definitions import Definition, Definitions, ParameterRule, load_definition
 from ..errors import DefinitionError
 from ..options import OptionParser
+from .output import output_failed
 
 
 def _load(name: str, folders: Definitions) -> Definition | None:
@@ -46,22 +47,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Checks each definition that is named.
 
     Returns:
-        0 when all are right, 1 when one is wrong or cannot be found; bad usage ends with 2.
+        0 when all are right, 1 when one is wrong, 2 when one cannot be found or read; bad usage
+        ends with 2 as well.
     """
     options = _parser().parse(argv)
     folders = Definitions(options.path_to_message_definitions)
-    failed = False
+    status = 0
     for name in options.names:
         try:
             definition = _load(name, folders)
             if definition is None:
-                raise DefinitionError(f"{name}: no definition of this command was found")
+                raise FileNotFoundError(f"{name}: no definition of this command was found")
         except (DefinitionError, OSError) as error:
             print(f"verify-message-definitions: {error}", file=sys.stderr)
-            failed = True
+            is_there = not isinstance(error.__cause__ or error, OSError)
+            status = max(status, 1 if is_there else 2)
             continue
         if options.verbose:
-            print(f"{name}: {definition.command}")
-            for rule in definition.rules:
-                print(f"  {_show(rule)}")
-    return 1 if failed else 0
+            lines = [f"{name}: {definition.command}"]
+            lines += [f"  {_show(rule)}" for rule in definition.rules]
+            try:
+                print(*lines, sep="\n", flush=True)
+            except OSError as error:
+                output_failed("verify-message-definitions", error)
+                return 1
+    return status

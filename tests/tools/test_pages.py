@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from tool_ground import ROOT, SCRIPTS, man_page
+from tool_ground import PATIENCE, ROOT, SCRIPTS, man_page, variables_of, words_of
 
-from edgevent import Service
+from edgevent import Service, make_authority
 from edgevent.options import OptionParser
 from edgevent.tools.completion import completed, find_tools
 
@@ -53,6 +54,42 @@ def test_the_help_has_examples(
         find_tools(SCRIPTS)[tool].parse(["--help"])
     examples = capsys.readouterr().out.partition("Examples: ")[2]
     assert tool in examples
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_configuration_is_checked_without_arguments(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        find_tools(SCRIPTS)[tool].parse(["--check-config"])
+    assert ended.value.code in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "code"),
+    [
+        ("check-certificate", ["keys/ca.crt"], 2),
+        ("ed-keys", ["show", "keys/ca.crt"], 1),
+        ("ed-new", ["greeter"], 0),
+        ("verify-message-definitions", ["--verbose", "ALIVE"], 1),
+    ],
+)
+def test_a_full_disk_takes_one_line(tool: str, words: list[str], code: int, tmp_path: Path) -> None:
+    make_authority("Any").write(tmp_path / "keys", "ca")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            words_of(tool, *words),
+            cwd=tmp_path,
+            env=variables_of(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    said = f"{tool}: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

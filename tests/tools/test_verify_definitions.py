@@ -43,11 +43,13 @@ def test_it_shows_what_they_say(folder: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
-@pytest.mark.parametrize("name", ["WRONG", "NOSUCH", "/no/such/FILE.conf"])
+@pytest.mark.parametrize(
+    ("name", "status"), [("WRONG", 1), ("NOSUCH", 2), ("/no/such/FILE.conf", 2)]
+)
 def test_a_wrong_one_is_named_and_the_others_are_checked_too(
-    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, status: int
 ) -> None:
-    assert main(["-v", name, "COUNT", "--path-to-message-definitions", str(folder)]) == 1
+    assert main(["-v", name, "COUNT", "--path-to-message-definitions", str(folder)]) == status
     said = capsys.readouterr()
     assert name in said.err
     assert len(said.err.splitlines()) == 1
