@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .binding import Bound, describe
 from .errors import MessageError, UsageError
 from .message import Message
 
 logger = logging.getLogger("edgevent.dispatcher")
+
+_QUOTED: Final = 256
 
 
 class Peer(Protocol):
@@ -71,11 +73,24 @@ def _may_answer(message: Message, peer: Peer) -> bool:
     return message.command not in ("INVALID", "UNKNOWN") and peer.answers_errors
 
 
+def _send(answer: Message, peer: Peer) -> None:
+    # What it takes over from the message, a serial or a name, may have been as long as a line.
+    try:
+        peer.send(answer)
+    except MessageError as error:
+        logger.warning("%s: a message of it is not answered: %s", peer.name, error)
+
+
+def quoted(command: str) -> str:
+    """Returns a command as an answer names it: one that is as long as a line would not fit."""
+    return command if len(command) <= _QUOTED else f"{command[: _QUOTED - 3]}..."
+
+
 def answer_unknown(message: Message, peer: Peer) -> None:
     """Answers ``UNKNOWN``, without the serial, as the C++ library does."""
     if _may_answer(message, peer):
-        answer = message.reply("UNKNOWN", {"command": message.command})
-        peer.send(answer.without_parameters("serial"))
+        answer = message.reply("UNKNOWN", {"command": quoted(message.command)})
+        _send(answer.without_parameters("serial"), peer)
     else:
         logger.info("%s: %.64s is unknown here", peer.name, message.command)
 
@@ -84,12 +99,13 @@ def refuse(message: Message, peer: Peer, why: str) -> None:
     """Answers ``INVALID`` with a reason, and logs it."""
     logger.warning("%s: refused %.64s: %s", peer.name, message.command, why)
     if _may_answer(message, peer):
-        peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
+        fields = {"command": quoted(message.command), "message": why}
+        _send(message.reply("INVALID", fields), peer)
 
 
 def refuse_sender(message: Message, peer: Peer) -> None:
     """Answers a command that this peer may not send."""
-    refuse(message, peer, f"{message.command} is not accepted from this peer")
+    refuse(message, peer, f"{quoted(message.command)} is not accepted from this peer")
 
 
 def answer_failure(message: Message, peer: Peer, error: BaseException, id: str) -> None:
@@ -102,14 +118,18 @@ def answer_failure(message: Message, peer: Peer, error: BaseException, id: str) 
     if is_senders_mistake(message, error):
         refuse(message, peer, str(error))
     elif _may_answer(message, peer):
-        fields = {"command": message.command, "message": "internal error", "id": id}
-        peer.send(message.reply("INVALID", fields))
+        fields = {"command": quoted(message.command), "message": "internal error", "id": id}
+        _send(message.reply("INVALID", fields), peer)
 
 
 def is_senders_mistake(message: Message, error: BaseException) -> bool:
-    """Whether ``error`` is about a parameter of ``message`` itself."""
-    return (
-        isinstance(error, MessageError)
-        and bool(error.parameter)
-        and error.command == message.command
-    )
+    """Whether ``error`` is about a parameter of ``message`` itself.
+
+    One that a handler raises may leave open which message it is about; that of the same command is
+    taken for this one.
+    """
+    if not isinstance(error, MessageError) or not error.parameter:
+        return False
+    if error.message is None:
+        return error.command == message.command
+    return error.message is message

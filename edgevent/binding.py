@@ -38,6 +38,7 @@ def _ip_reader(*kinds: type) -> Callable[[Message, str], object]:
             f"{message.command}: parameter {name} is no IP address",
             command=message.command,
             parameter=name,
+            message=message,
         )
 
     return read

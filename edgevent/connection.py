@@ -12,6 +12,7 @@ import gevent
 
 from . import limits
 from .errors import UsageError
+from .handler_times import HandlerTable
 from .runtime.clock import SYSTEM_CLOCK, Clock
 from .runtime.closing import Closing
 from .runtime.native import get_ident
@@ -202,6 +203,9 @@ class Connection(Timed, Closing):
     def add_traffic_to(self, total: Traffic) -> None:
         """Adds what :attr:`traffic` counts to a sum. Does not switch."""
         total.handler_errors += self.handler_errors
+
+    def count_handlers(self, table: HandlerTable) -> None:
+        """Called by the communicator when it measures handlers: those that no dispatcher knows."""
 
     def mark_done(self) -> None:
         """Ends the connection once what it has to do is done; here at once."""

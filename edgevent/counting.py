@@ -38,8 +38,10 @@ class Counting:
 
     def _count_handlers_of(self, connection: Connection) -> None:
         dispatcher = getattr(connection, "dispatcher", None)
-        if isinstance(dispatcher, Dispatcher) and self.handler_times is not None:
-            dispatcher.count_handlers(self.handler_times)
+        if self.handler_times is not None:
+            if isinstance(dispatcher, Dispatcher):
+                dispatcher.count_handlers(self.handler_times)
+            connection.count_handlers(self.handler_times)
 
     def _keep_counts_of(self, connection: Connection) -> None:
         if connection.is_counted:

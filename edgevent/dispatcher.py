@@ -203,7 +203,6 @@ class Dispatcher:
         self._added = 0
         self._trace = False
         self._show_matches = False
-        self._plain = True  # neither trace nor show-matches
         if default_commands:
             for command, handler in defaults.default_commands(self).items():
                 self.add_match(Match(command, handler, priority=PRIORITY_LAST, tag="default"))
@@ -307,12 +306,12 @@ class Dispatcher:
     def set_trace(self, on: bool) -> None:
         """Logs each message that is dispatched, with what handles it (never its values)."""
         self._trace = on
-        self._plain = not (self._trace or self._show_matches)
+        self._chains.clear()
 
     def set_show_matches(self, on: bool) -> None:
         """Logs each entry that is tried for a message, with whether it matched."""
         self._show_matches = on
-        self._plain = not (self._trace or self._show_matches)
+        self._chains.clear()
 
     def count_handlers(self, table: HandlerTable) -> None:
         """Has the times of all handlers counted in a table, which a communicator gives.
@@ -342,14 +341,15 @@ class Dispatcher:
         Raises:
             Exception: What a handler raised; see :func:`answer_failure`.
         """
-        chain = self._chains.get(message.command) or self._resolve(message.command)
+        command = message._header[4]  # the property costs a call
+        chain = self._chains.get(command) or self._resolve(command)
         if chain.check is not None:
             why = chain.check(message.parameters)
             if why is not None:
                 refuse(message, peer, why)
                 return HANDLED
         bound = chain.sole
-        if bound is not None and self._plain:
+        if bound is not None:
             message.match = chain.matched
             answer = bound(message, peer)
             if answer is not None:
@@ -381,6 +381,8 @@ class Dispatcher:
         definition = self.definitions.get(command) if entries else None
         may_send = self._permits.find(command) if self._permits is not None else None
         chain = _Chain(entries, command, definition.check if definition else None, may_send)
+        if self._trace or self._show_matches:
+            chain.sole = None  # so all goes the way on which it is logged
         # Commands that lead nowhere are not remembered once the table is full: a peer that makes
         # them up cannot push out those that are in use.
         if len(command) <= _RESOLVED_CHARACTERS and (len(self._chains) < _RESOLVED or entries):

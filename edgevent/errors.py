@@ -13,6 +13,9 @@ from typing import Final
 # The name of a command may be as long as a line, and errors are logged and sent back.
 _MESSAGE_ERROR_HALF: Final = 200
 
+NOT_MADE: Final = object()
+"""Stands for the message that could not be built or parsed, in a :class:`MessageError`."""
+
 
 class EdgeventError(Exception):
     """The base of all errors of this package."""
@@ -40,14 +43,19 @@ class MessageError(EdgeventError, ValueError):
     Attributes:
         command: The command of the message, or an empty string.
         parameter: The name of the parameter at fault, or an empty string.
+        message: The message that was read; :data:`NOT_MADE` when it could not be made, ``None``
+            when whoever raised this did not say.
     """
 
-    def __init__(self, text: str, *, command: str = "", parameter: str = "") -> None:
+    def __init__(
+        self, text: str, *, command: str = "", parameter: str = "", message: object = None
+    ) -> None:
         if len(text) > 2 * _MESSAGE_ERROR_HALF:
             text = f"{text[:_MESSAGE_ERROR_HALF]}...{text[-_MESSAGE_ERROR_HALF:]}"
         super().__init__(text)
         self.command = command
         self.parameter = parameter
+        self.message = message
 
 
 class AddressError(EdgeventError, ValueError):

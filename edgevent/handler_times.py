@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
@@ -31,11 +33,20 @@ class HandlerTimes:
         self.max = 0.0
         self.errors = 0
 
+    def add(self, spent: float) -> None:
+        """Takes note that one has ended, after so many seconds."""
+        self.count += 1
+        self.total += spent
+        if spent > self.max:
+            self.max = spent
+
 
 class HandlerTable:
     """The times of handlers, by the command or pattern for which each was added.
 
-    A peer cannot make it grow: it names entries of dispatchers, not what was sent.
+    A function that has a connection for itself, and ``process_message`` of a class of connections,
+    stand under their own names. A peer cannot make it grow: it names entries of dispatchers and
+    functions, not what was sent.
 
     Attributes:
         rows: The times, in the order in which the entries were first used.
@@ -50,9 +61,7 @@ class HandlerTable:
 
     def timed(self, key: str, handler: Bound) -> Bound:
         """Returns a handler that does the same, and is counted."""
-        if key not in self.rows and len(self.rows) >= _MOST:
-            key = OTHERS
-        times = self.rows.setdefault(key, HandlerTimes())
+        times = self._row(key)
 
         def call(message: Message, peer: Any) -> Any:
             began = perf_counter()
@@ -62,11 +71,54 @@ class HandlerTable:
                 times.errors += 1
                 raise
             finally:
-                spent = perf_counter() - began
-                times.count += 1
-                times.total += spent
-                if spent > times.max:
-                    times.max = spent
+                times.add(perf_counter() - began)
 
         call.__qualname__ = describe(handler)
         return call
+
+    def timed_function(self, function: Callable[[Any], object]) -> Callable[[Any], object]:
+        """Returns a function of a connection that does the same, and is counted by its name."""
+        if isinstance(function, _Timed) and function.table is self:
+            return function
+        return _Timed(self, function, self._row(describe(function)))
+
+    def time_method(self, owner: Any, name: str) -> None:
+        """Has a method of an object, which takes a message, counted by the name of its class.
+
+        One of a class without ``__dict__`` is not.
+        """
+        method = getattr(type(owner), name)
+        attributes = getattr(owner, "__dict__", None)
+        if attributes is None or name in attributes:
+            return
+        timed, found = self.timed(describe(method), method), weakref.ref(owner)
+        attributes[name] = lambda message: timed(found(), message)
+
+    def _row(self, key: str) -> HandlerTimes:
+        if key not in self.rows and len(self.rows) >= _MOST:
+            key = OTHERS
+        return self.rows.setdefault(key, HandlerTimes())
+
+
+class _Timed:
+    """A function of a connection, and where its times are counted."""
+
+    __slots__ = ("__qualname__", "_function", "_times", "table")
+
+    def __init__(
+        self, table: HandlerTable, function: Callable[[Any], object], times: HandlerTimes
+    ) -> None:
+        self.table = table
+        self._function = function
+        self._times = times
+        self.__qualname__ = describe(function)
+
+    def __call__(self, connection: Any) -> object:
+        began = perf_counter()
+        try:
+            return self._function(connection)
+        except BaseException:
+            self._times.errors += 1
+            raise
+        finally:
+            self._times.add(perf_counter() - began)

@@ -70,7 +70,7 @@ class Message:
         'sums/ADD a=2;b=40'
     """
 
-    __slots__ = ("_found", "_header", "_layout", "_parameters", "_plain", "_wire", "match")
+    __slots__ = ("_found", "_header", "_layout", "_line", "_parameters", "_plain", "_wire", "match")
 
     # The values stand in _parameters, or, until they are first asked for, in _found.
     _header: Header
@@ -79,6 +79,7 @@ class Message:
     _found: re.Match[str] | None
     _plain: bool | None  # whether all values are written as they are; None: not looked at yet
     _wire: bytes | None
+    _line: bytes | None  # the same with its newline
     match: re.Match[str] | None
 
     def __init__(
@@ -103,7 +104,7 @@ class Message:
             self._parameters, self._plain = {}, True
             self._layout = NO_LAYOUT
         self._found = None
-        self._wire = None
+        self._wire = self._line = None
         self.match = None
 
     @classmethod
@@ -339,8 +340,11 @@ class Message:
         return wire
 
     def to_line(self) -> bytes:
-        """The canonical text form with its newline, as streams carry it."""
-        return (self._wire or self.__bytes__()) + b"\n"
+        """The canonical text form with its newline, as streams carry it; made once."""
+        line = self._line
+        if line is None:
+            line = self._line = (self._wire or self.__bytes__()) + b"\n"
+        return line
 
     def line_with(self, name: str, text: str) -> bytes:
         """The line of the same message with one more parameter, without making that message.
@@ -393,8 +397,8 @@ class Message:
         return parameters
 
     def _error(self, name: str, why: str) -> MessageError:
-        command = self._header[4]
-        return MessageError(f"{command}: parameter {name} {why}", command=command, parameter=name)
+        text = f"{self._header[4]}: parameter {name} {why}"
+        return MessageError(text, command=self._header[4], parameter=name, message=self)
 
     def _default(self, name: str, default: _D) -> _D:
         if default is _MISSING:
@@ -410,7 +414,7 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     message._parameters = texts
     message._found = None
     message._plain = None
-    message._wire = None
+    message._wire = message._line = None
     message.match = None
     return message
 
@@ -440,7 +444,7 @@ def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
             message._parameters = None
             message._found = found
             message._plain = None
-            message._wire = None
+            message._wire = message._line = None
             message.match = None
             return message
     text = text.strip(BLANKS)

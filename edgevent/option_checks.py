@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -59,6 +60,22 @@ def address_problems(address: Address, *, listens: bool) -> Iterator[str]:
         # Of a name with several addresses, one that is of this machine is enough.
         if all(failures):
             yield f"{address}: {failures[0]}"
+
+
+def is_far(address: Address, *, private: bool = False) -> bool:
+    """Tell whether others than this machine can reach a listener, as far as the address tells it.
+
+    Args:
+        address: Where it listens; a host that is a name counts as near.
+        private: Whether those of a private network count as others.
+    """
+    if not address.is_inet:
+        return False
+    try:
+        ipaddress.ip_address(address.host.partition("%")[0])
+    except ValueError:
+        return address.is_any
+    return not (address.is_loopback or (address.is_private and not private))
 
 
 def _bind_problem(endpoint: Endpoint) -> str:

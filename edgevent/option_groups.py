@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import grp
-import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from .dispatcher import Dispatcher
 from .errors import OptionError, UsageError
 from .links.datagram import DatagramServer
 from .links.server import Server
-from .option_checks import definition_problems, tls_problems
+from .option_checks import definition_problems, is_far, tls_problems
 from .option_values import nearest
 from .options import OptionParser
 from .tls import TlsOptions, check_server_name
@@ -143,18 +142,12 @@ def _read_group(text: str) -> str | int:
 
 def _reach_problems(options: argparse.Namespace) -> Iterator[str]:
     for address in options.listen:
-        if address.is_inet and not address.is_tls and not address.is_datagram:
-            try:
-                ipaddress.ip_address(address.host.partition("%")[0])
-            except ValueError:
-                far = address.is_any
-            else:
-                far = not (address.is_loopback or address.is_private)
-            if far and not options.allow_remote:
-                yield (
-                    f"listen: {address}: plain text on an address that is neither loopback nor"
-                    " private needs --allow-remote"
-                )
+        is_plain = not (address.is_tls or address.is_datagram)
+        if is_plain and is_far(address) and not options.allow_remote:
+            yield (
+                f"listen: {address}: plain text on an address that is neither loopback nor"
+                " private needs --allow-remote"
+            )
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .allow import Allow, parse_allow
 from .durations import format_duration, parse_duration
-from .errors import OptionError, UsageError
+from .errors import OptionError, SigningKeyError, UsageError
 from .limits import DRAIN_TIMEOUT
+from .option_secrets import read_secret
 from .option_values import nearest
 from .service_places import Place, parse_link, parse_listener
+from .signing import SigningKeys
 
 if TYPE_CHECKING:
     from .options import OptionParser
@@ -239,9 +241,38 @@ def _problems(places: Mapping[str, Place], *, server_side: bool) -> Iterator[str
 
     for place in places.values():
         yield from address_problems(place.address, listens=server_side)
+        if server_side:
+            yield from _listener_problems(place)
         options = place.tls_options()
         if options is not None:
             yield from tls_problems(options, server_side=server_side)
+
+
+def _listener_problems(place: Place) -> Iterator[str]:
+    """Tells what a listener would be refused for at the start."""
+    from .option_checks import is_far
+
+    address, settings = place.address, place.settings
+    code, keys = settings.get("secret_code_file"), settings.get("auth")
+    try:
+        if code:
+            read_secret(code, "secret_code_file")
+        if keys:
+            SigningKeys.read(keys)
+    except (OptionError, SigningKeyError) as error:
+        yield f"{address}: {error}"
+    if address.is_datagram:
+        is_open = not (code or keys or settings.get("allow_unauthenticated"))
+        if is_open and is_far(address, private=True):
+            yield (
+                f"{address} can be reached by others: secret_code_file=FILE or auth=FILE was"
+                " expected, or allow_unauthenticated=yes"
+            )
+    elif not (address.is_tls or place.tls or settings.get("allow_remote")) and is_far(address):
+        yield (
+            f"{address}: plain text on an address that is neither loopback nor private needs"
+            " allow_remote=yes"
+        )
 
 
 def _listener(text: str) -> Place:

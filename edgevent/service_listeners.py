@@ -16,6 +16,7 @@ from .links.server import Server
 from .option_secrets import read_secret
 from .service_places import Place, parse_listener
 from .service_sets import Change, PlaceSet
+from .signing import SigningKeys
 from .transport.inherited import served_address
 
 logger = logging.getLogger("edgevent.service")
@@ -64,6 +65,7 @@ class Listeners:
                 name, number = f"{one.name}#{number}", number + 1
             self._inherited[name] = one.fd
         self._codes: dict[str, str] = {}
+        self._next_codes: dict[str, str] = {}
         self._set: PlaceSet[Any] = PlaceSet(
             "listener",
             communicator,
@@ -106,6 +108,7 @@ class Listeners:
         """Opens what is new; see :meth:`PlaceSet.prepare`."""
         places = self.with_inherited(places)
         codes = {name: self._read_code(place) for name, place in places.items()}
+        self._next_codes = codes
         anew = frozenset(
             name for name in codes if codes[name] != self._codes.get(name, codes[name])
         )
@@ -114,7 +117,8 @@ class Listeners:
     def commit(self, change: Change[Any]) -> None:
         """Exchanges the listeners; those that stay read their certificates and keys anew."""
         self._set.commit(change)
-        self._codes = {name: self._read_code(place) for name, place in self._set.places.items()}
+        # As they were read before: the files may be gone by now, and nothing is refused here.
+        self._codes = {name: self._next_codes[name] for name in self._set.places}
         for name, server in self.running.items():
             if name not in change.made:
                 server.reload()
@@ -140,6 +144,8 @@ class Listeners:
         options = place.tls_options()
         if options is not None:
             options.context(server_side=True)
+        if keys := place.settings.get("auth"):
+            SigningKeys.read(keys)
 
     def _make(self, name: str, place: Place) -> AnyServer:
         settings: dict[str, Any] = {**place.settings, "name": name}

@@ -7,17 +7,21 @@ opens a socket.
 
 from __future__ import annotations
 
+import grp
+import pwd
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from . import limits
 from .address import Address
 from .backoff import Backoff
 from .durations import parse_duration
 from .errors import EdgeventError, OptionError, UsageError
 from .option_values import nearest
+from .runtime.outbox import WhenFull
 from .tls import TlsOptions
 
 Convert = Callable[[str], object]
@@ -53,12 +57,28 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _ids(text: str) -> tuple[str | int, ...]:
-    return tuple(int(word) if word.isdecimal() else word for word in _list(text))
+def _user(text: str) -> str | int:
+    return int(text) if text.isdecimal() else _known("user", text, pwd.getpwnam)
 
 
-def _id(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
+def _group(text: str) -> str | int:
+    return int(text) if text.isdecimal() else _known("group", text, grp.getgrnam)
+
+
+def _known(kind: str, name: str, find: Callable[[str], object]) -> str:
+    try:
+        find(name)
+    except KeyError:
+        raise UsageError(f"there is no {kind} {name!r}") from None
+    return name
+
+
+def _users(text: str) -> tuple[str | int, ...]:
+    return tuple(map(_user, _list(text)))
+
+
+def _groups(text: str) -> tuple[str | int, ...]:
+    return tuple(map(_group, _list(text)))
 
 
 def _priority(text: str) -> int:
@@ -66,6 +86,26 @@ def _priority(text: str) -> int:
     if 0 <= priority <= _MAX_PRIORITY:
         return priority
     raise UsageError(f"a priority from 0 to {_MAX_PRIORITY} was expected")
+
+
+def _when_full(text: str) -> str:
+    if text in get_args(WhenFull):
+        return text
+    raise UsageError("wait, raise or drop was expected")
+
+
+def _slow(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds > 0.0:
+        return seconds
+    raise UsageError("more than 0 seconds were expected")
+
+
+def _outbox(text: str) -> int:
+    size = _size(text)
+    if 1 <= size <= limits.OUTBOX_HARD_BYTES:
+        return size
+    raise UsageError(f"1 to {limits.OUTBOX_HARD_BYTES} bytes were expected")
 
 
 def _pauses(text: str) -> str:
@@ -86,9 +126,9 @@ _TLS: Final[dict[str, Convert]] = {
 }
 _SOCKET_FILE: Final[dict[str, Convert]] = {
     "mode": _mode,
-    "group": _id,
-    "allow_users": _ids,
-    "allow_groups": _ids,
+    "group": _group,
+    "allow_users": _users,
+    "allow_groups": _groups,
     "allow_control": _boolean,
     "priority": _priority,
 }
@@ -102,6 +142,9 @@ _STREAM: Final[dict[str, Convert]] = {
     "max_line_bytes": _size,
     "max_fds": _size,
     "peer_priority": _priority,
+    "when_full": _when_full,
+    "slow_timeout": _slow,
+    "max_outbox_bytes": _outbox,
 }
 _DATAGRAM: Final[dict[str, Convert]] = {
     **_SOCKET_FILE,
@@ -136,11 +179,14 @@ LIVE: Final = frozenset(
         "max_connections",
         "max_kept",
         "max_kept_bytes",
+        "max_outbox_bytes",
         "must_introduce",
         "peer_priority",
         "priority",
         "send_timeout",
+        "slow_timeout",
         "wait_ready",
+        "when_full",
     }
 )
 """The settings that can change while a listener or a link stays: all are plain attributes."""

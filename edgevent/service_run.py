@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from .allow import Allow
 from .communicator import Communicator
 from .connection import FAILURES
 from .dispatcher import Dispatcher
 from .errors import EdgeventError
 from .links.handler import Handler
+from .option_values import nearest
 from .pid_file import PidFile
 from .runtime.signal_names import catchable
 from .runtime.signals import ReceivedSignal, SignalWatch
@@ -31,6 +33,8 @@ logger = logging.getLogger("edgevent.service")
 
 _OF_LOGGING: Final = frozenset({"console", "debug", "no_log", "quiet", "syslog", "trace"})
 _METRICS: Final = "metrics"
+_DEFINITIONS: Final = "path_to_message_definitions"
+_TYPING_ERROR: Final = 0.75
 _LONG: Final = 3600.0
 
 
@@ -144,7 +148,8 @@ class Run:
         self._watch("SIGUSR1", self.log_counters)
         self._watch("SIGUSR2", communicator.log_alive)
         self._dispatcher.permits = permits
-        if hasattr(options, "path_to_message_definitions"):  # the program has added this group
+        self._tell_of_unknown(permits)
+        if hasattr(options, _DEFINITIONS):  # the program has added this group
             from .option_groups import definitions_from_options
 
             self._dispatcher.definitions = definitions_from_options(options)
@@ -219,6 +224,7 @@ class Run:
             return  # by the one that runs
         self._reloading = True
         self._notifier.reloading("reading the configuration again")
+        wrong = ""
         # The last listener may go before the next one comes.
         keeper = self.communicator.every(_LONG, lambda: None)
         try:
@@ -226,13 +232,15 @@ class Run:
                 self._reload_wanted = False
                 try:
                     self._reload_once()
+                    wrong = ""
                 except EdgeventError as error:
-                    logger.error("%s: the configuration stays as it was: %s", self.name, error)
+                    wrong = f"the configuration stays as it was: {error}"
+                    logger.error("%s: %s", self.name, wrong)
         finally:
             self._reloading = False
             keeper.close()
             if not self._stopping:
-                self._notifier.ready(self._status())
+                self._notifier.ready(wrong or self._status())
 
     def _reload_once(self) -> None:
         declared, before = self._declared, self.options
@@ -257,6 +265,7 @@ class Run:
         changed = changed_options(before, options)
         self._logs.reopen()
         self._dispatcher.permits = permits
+        self._tell_of_unknown(permits)
         self.communicator.drain_timeout = options.drain_timeout
         self.listeners.commit(listeners)
         self.links.commit(links)
@@ -280,7 +289,7 @@ class Run:
         self._call_safely("reload", options, changed)
 
     def _tell_of_restart(self, changed: set[str]) -> None:
-        needing = changed & {"pid_file"} | {
+        needing = changed & {"pid_file", _DEFINITIONS} | {
             one for one in changed if one.startswith(("communicator_", "logrotate"))
         }
         if not self._declared.hooks.get("reload"):
@@ -291,6 +300,21 @@ class Run:
             } - {"log"}
         for name in sorted(needing):
             logger.warning("%s: the new value of %s needs a restart", self.name, name)
+
+    def _tell_of_unknown(self, permits: Allow | None) -> None:
+        """Warns of commands in the allow table that are mistyped: their lines would guard nothing.
+
+        A command that is like no other one may be taken by a pattern, or by the program itself.
+        """
+        known = self._dispatcher.commands()
+        for command in () if permits is None else permits.lines:
+            if command not in known and (near := nearest(command, known, _TYPING_ERROR)):
+                logger.warning(
+                    "%s: section [allow]: this service has no command %s%s",
+                    self.name,
+                    command,
+                    near,
+                )
 
     def choose_restart(self) -> None:
         """Decides, when RESTART has come, what follows the end."""

@@ -12,9 +12,11 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .address import Address
+from .conditions import Conditions
 from .errors import CertificateFileError, HandshakeError, UsageError
 from .limits import TLS_HANDSHAKE_TIMEOUT, TLS_SESSIONS, TLS_VERIFY_DEPTH
 from .tls_files import (
@@ -57,9 +59,10 @@ _OF_NAME: Final = ("certificate", "key")  # what counts of the options for a ser
 class _State:
     """What is made of options when it is first needed, and kept."""
 
-    __slots__ = ("contexts", "sessions")
+    __slots__ = ("conditions", "contexts", "sessions")
 
     def __init__(self) -> None:
+        self.conditions = Conditions(logger)
         self.contexts: dict[bool, SSL.Context] = {}
         self.sessions: dict[str, SSL.Session] = {}
 
@@ -76,7 +79,7 @@ class TlsOptions:
             is the system's store. A server that demands certificates of its clients names
             them, or the clients.
         verify: ``required``: the other side's certificate must be valid and its own. ``warn``: it
-            is checked, and what is wrong is logged. ``none``: anybody may be on the other side.
+            is checked, and what is wrong is logged, once a minute for each cause. ``none``: anybody may be on the other side.
         server_name: The name or IP address that the server's certificate must have, and the name
             that is sent (SNI, RFC 6066); by default the host that is dialled, and ``localhost``
             over a Unix socket.
@@ -194,6 +197,16 @@ class TlsOptions:
         state.contexts.update(made)
         state.sessions.clear()
         return True
+
+    def warn(self, what: str, text: str) -> None:
+        """Logs what ``verify="warn"`` lets pass: once a minute for each condition, and how often.
+
+        Args:
+            what: The condition.
+            text: The sentence.
+        """
+        line = f"TLS: {text}; accepted, as verify='warn' says"
+        self._state.conditions.say(monotonic(), what, line)
 
     # --- sessions ---------------------------------------------------------------------------------
 

@@ -153,8 +153,7 @@ class TlsSession:
         self.is_ready = True
         self.was_resumed = self.was_resumed and not judge.was_asked
         if self._options.verify == "warn" and self._has_no_certificate():
-            text = "TLS: %s: the client has sent no certificate; accepted, as verify='warn' says"
-            logger.warning(text, self.peer)
+            self._options.warn("none", f"{self.peer}: the client has sent no certificate")
         return True
 
     def _dismiss(self) -> None:

@@ -7,7 +7,6 @@ switches greenlets.
 from __future__ import annotations
 
 import ipaddress
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +16,6 @@ from .tls import TlsOptions
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-logger = logging.getLogger("edgevent")
 
 # What X509_verify_cert(3) finds, as sentences; the codes are those of x509_vfy.h.
 _CAUSES: Final = {
@@ -93,7 +90,9 @@ class Judge:
         if why is None:
             return True
         if self._options.verify == "warn":
-            logger.warning("TLS: %s; accepted, as verify='warn' says", why)
+            # Anybody may come, as often as he likes; a client itself chooses with whom it talks.
+            cause = why.__class__.__name__ if accepted else f"{code} {bool(depth)}"
+            self._options.warn(cause if self._server_side else f"{self.peer} {cause}", str(why))
             return True
         self._verdict = self._verdict or why
         return False

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Union
 
 from .address import Address
-from .errors import MessageError
+from .errors import NOT_MADE, MessageError
 from .limits import MAX_PARAMETERS
 
 Value = Union[
@@ -292,7 +292,8 @@ def refuse(name: object, command: str, why: str) -> MessageError:
     if not isinstance(name, str):
         return MessageError(f"{command}: a parameter's name is a {type(name).__name__}, not a str")
     shown = _show(name)[1:-1] if _NAME.fullmatch(name) else _show(name)
-    return MessageError(f"{command}: parameter {shown} {why}", command=command, parameter=name[:64])
+    text = f"{command}: parameter {shown} {why}"
+    return MessageError(text, command=command, parameter=name[:64], message=NOT_MADE)
 
 
 def escape(value: str) -> str:
@@ -325,6 +326,7 @@ def _refuse_parameter(command: str, piece: str) -> MessageError:
         f"{command}: 'name=value' was expected where {_show(piece.partition('=')[0])} stands",
         command=command,
         parameter=piece.partition("=")[0][:64],
+        message=NOT_MADE,
     )
 
 

@@ -94,6 +94,7 @@ class RunningDaemon:
             f"--services={folder}/services",
             f"--data-path={folder}",
             "--timedate-wait-command=true",
+            "--settle=0s",
             *words,
         )
         self._lines: list[Line] = []

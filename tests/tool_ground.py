@@ -14,6 +14,10 @@ from running import ROOT, environment
 
 SCRIPTS = ROOT / "scripts"
 PATIENCE = 30.0
+TOOLS = sorted(path.name for path in SCRIPTS.iterdir() if path.is_file())
+COMMAND_LINE = re.compile(
+    rf"^(?:.* \| )?(?:{'|'.join(map(re.escape, TOOLS))})(?: .*)?$", re.MULTILINE
+)
 
 
 def words_of(name: str, *words: str | Path) -> list[str]:
@@ -88,9 +92,10 @@ def check_man_page(name: str, folder: Path) -> None:
 
 
 def examples_of(name: str) -> list[str]:
-    """The command lines of the page's examples."""
-    examples = man_page(name).partition(".SH EXAMPLES")[2]
-    return re.findall(rf"^(?:.* \| )?{name} .*$", examples, re.MULTILINE)
+    """The command lines of the page's examples, in whatever section it is, and of whatever tool."""
+    (path,) = (SCRIPTS / "man").glob(f"{name}.[1-8]")
+    examples = man_page(name, int(path.suffix[1:])).partition(".SH EXAMPLES")[2]
+    return COMMAND_LINE.findall(examples.partition("\n.SH ")[0])
 
 
 def readme_lines(mark: str) -> list[str]:

@@ -283,15 +283,24 @@ class RouterCalls(MessageConnection):
     def services(self, timeout: float = limits.REQUEST_TIMEOUT) -> list[str]:
         """Asks for the names of the services of this computer that are registered, sorted.
 
-        The C++ daemon does not answer this.
+        The C++ daemon does not answer this. Names that do not fit one answer are asked for again,
+        within the limit each time.
 
         Raises:
             RequestTimeout: No answer came in time.
             EdgeventError: As of :meth:`request`.
         """
         self._list(frozenset(("SERVICES",)))
-        answer = self._ask(Message("LIST_SERVICES"), "SERVICES", timeout)
-        return [name for name in answer["list"].split(",") if name]
+        found: list[str] = []
+        offset = ""
+        while True:
+            question = Message("LIST_SERVICES", {"offset": offset} if offset else None)
+            answer = self._ask(question, "SERVICES", timeout)
+            found += filter(None, answer["list"].split(","))
+            following = answer.get("next", "")
+            if following in ("", offset):
+                return found
+            offset = following
 
     def cluster_status(self, timeout: float = limits.REQUEST_TIMEOUT) -> ClusterStatus:
         """Asks whether the computers that belong together can reach each other.

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..answers import Peer
 from ..dispatcher import Dispatcher
 from ..message import Message
-from .reports import OWN_SERVICE, is_passed_on
+from .reports import OWN_SERVICE, is_passed_on, name_of
 from .router import NameTakenError, Router
 from .station import MAX_COMMANDS, Station
 
@@ -21,6 +21,9 @@ VERSION: Final = 1
 """The version of the protocol that REGISTER and CONNECT name."""
 MAX_DEPARTED: Final = 1_000
 """Of so many services that are gone it is known when they went."""
+
+MAX_PAGE_BYTES: Final = 32_000
+"""About so many bytes of names are in one answer."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
@@ -130,11 +133,22 @@ class ServiceCommands:
         return found if serial is None else found.with_parameters(serial=serial)
 
     def list_services(self, message: Message, peer: Peer) -> Message:
-        """Names the services of this computer, and those of others that are known."""
-        remote = self.router.ways.services()
-        fields = {"list": ",".join(self.router.services())}
-        if remote:
+        """Names the services of this computer, and those of others that are known.
+
+        They may be more than fit a line: ``next`` is the ``offset`` of the question that goes on.
+        """
+        here = self.router.services()
+        names = [*here, *self.router.ways.services()]
+        begin = end = max(message.integer("offset", 0), 0)
+        size = 0
+        while end < len(names) and size < MAX_PAGE_BYTES:
+            size += len(names[end]) + 1
+            end += 1
+        fields = {"list": ",".join(here[begin:end])}
+        if remote := names[max(begin, len(here)) : end]:
             fields["remote"] = ",".join(remote)
+        if end < len(names):
+            fields["next"] = str(end)
         return message.reply("SERVICES", fields)
 
     def refused(self, message: Message, peer: Peer) -> None:
@@ -143,7 +157,7 @@ class ServiceCommands:
         condition = f"{message.command} {about}"
         text = "answered %s to %a: %a"
         self.router.conditions.say(
-            logging.WARNING, peer.name, condition, text, message.command, about, why
+            logging.WARNING, name_of(peer), condition, text, message.command, about, why
         )
 
     # --- who is there -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from .commands import ServiceCommands
 from .computer import Cluster, ComputerCommands
 from .links import Links, LinkSettings
 from .load_average import LoadAverage
+from .load_file import FILE_NAME as LOAD_FILE
 from .relay import Relay
 from .remote_commands import DaemonCommands
 from .reports import OWN_SERVICE
@@ -43,7 +44,7 @@ class Daemon:
         alive_after: A service that has sent nothing for so many seconds is asked whether it lives.
         clock_command: Tells whether the clock is right; see :class:`ClockStatus`.
         trace_group: The group that may see what passes, besides this process's user and root.
-        limits: ``max_held``, ``max_held_bytes`` and ``held_ttl`` of the router.
+        limits: ``max_held``, ``max_held_bytes``, ``held_ttl`` and ``settling`` of the router.
 
     Attributes:
         router: Who is there, and where messages go.
@@ -111,6 +112,8 @@ class Daemon:
     def add_links(self, communicator: Communicator, settings: LinkSettings) -> None:
         """Links this daemon to those of other computers; see :meth:`Links.start`."""
         self.links.start(communicator, settings)
+        if settings.folder is not None:
+            self.load.path = settings.folder / LOAD_FILE
         if self.links.my_address:
             self.services.my_address = self.load.my_address = self.links.my_address
         self.computer.public_ip = self.links.plain_address

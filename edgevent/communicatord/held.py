@@ -17,6 +17,8 @@ MAX_HELD_BYTES: Final = 2 * 1024 * 1024
 """The most bytes of them."""
 MAX_ALL_BYTES: Final = 32 * 1024 * 1024
 """The most bytes of what is held for all services together."""
+MAX_SERVICES: Final = 20_000
+"""For so many services messages are held at most."""
 DEFAULT_TTL: Final = 60.0
 """How long a message is held that says nothing else, in seconds."""
 TTL: Final = (10.0, 86_400.0)
@@ -124,6 +126,7 @@ class HeldMessages:
         return (
             len(self._lines.get(service, ())) >= self._max_messages
             or self._sizes.get(service, 0) + size > self._max_bytes
+            or (service not in self._lines and len(self._lines) >= MAX_SERVICES)
         )
 
     def take(self, service: str) -> list[bytes]:

@@ -34,6 +34,8 @@ MAX_GOSSIP_PAUSE: Final = 3600.0
 ANNOUNCE_DELAY: Final = 0.02
 """What changes within so many seconds is told to the other daemons together."""
 
+_LIST_ROOM: Final = 20_000  # characters: three such lists fit a line; ROUTES tells the rest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
@@ -152,6 +154,7 @@ class Links:
             if listen is not None:
                 self.servers.append(communicator.add_connection(self._listen(listen)))
         self._find_own()
+        self.router.is_linked = bool(self.servers)
         own = self._plain or self._secure
         if own is not None:
             self.router.own_address = own.host
@@ -304,11 +307,11 @@ class Links:
         for station in self.router.remotes.values():
             remote |= station.services
         fields = {
-            "heard_of": ",".join(sorted(remote - here)),
+            "heard_of": _listed(sorted(remote - here)),
             "my_address": "" if own is None else written(own),
-            "neighbors": ",".join(map(written, configured)),
+            "neighbors": _listed(map(written, configured)),
             "server_name": self.router.server,
-            "services": ",".join(sorted(here)),
+            "services": _listed(sorted(here)),
         }
         return {name: value for name, value in fields.items() if value}
 
@@ -391,3 +394,9 @@ class Links:
         if station.kind == "remote" and station.lists(ROUTES) and not self.stopping:
             for message in self.routes.news_for(station):
                 self.say(station, message)
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Puts words together, as many as a list of CONNECT may have."""
+    text = ",".join(words)
+    return text if len(text) <= _LIST_ROOM else text[: text.rindex(",", 0, _LIST_ROOM)]

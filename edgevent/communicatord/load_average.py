@@ -16,6 +16,8 @@ from ..dispatcher import Dispatcher
 from ..durations import format_timespec
 from ..errors import AddressError
 from ..message import Message
+from .load_file import write_loads
+from .neighbors import place_of
 from .reports import OWN_SERVICE
 from .router import Router
 from .station import Station
@@ -51,6 +53,7 @@ class LoadAverage:
         listeners: Who is told, and the load that each was told last.
         on_wanted: Called with whether anybody wants to know the load, when that changes.
         loads: The loads of other computers: by address, the load and when it was so.
+        path: The file that they are written to; ``None`` writes none.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class LoadAverage:
         self.listeners: dict[Station, float | None] = {}
         self.on_wanted: Callable[[bool], object] = lambda wanted: None
         self.loads: dict[str, tuple[float, int]] = {}
+        self.path: Path | None = None
         self._read = read
         router.on_left.append(self._left)
 
@@ -113,14 +117,28 @@ class LoadAverage:
                 message, peer, f"avg={message['avg'][:32]!a}: a number from 0 was expected"
             )
             return
+        when = message.timespec("timestamp")
         try:
-            address = Address.parse(message["my_address"], default_port=4042).endpoint
+            parsed = Address.parse(message["my_address"], default_port=4042)
+            place_of(parsed)  # it is numeric
         except AddressError as error:
             self.router.reports.refuse_peer(message, peer, f"my_address: {error}")
             return
+        address = parsed.endpoint
         if address not in self.loads and len(self.loads) >= MAX_LOADS:
             del self.loads[next(iter(self.loads))]
-        self.loads[address] = average, message.timespec("timestamp")
+        self.loads[address] = average, when
+        self._write()
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        loads = ((Address.parse(address), *load) for address, load in self.loads.items())
+        try:
+            write_loads(self.path, loads)
+        except OSError as error:
+            text, name = "it cannot be written: %s", str(self.path)
+            self.router.conditions.say(logging.WARNING, name, "write", text, error.strerror)
 
     def look(self) -> None:
         """Tells the load to those whom it is new to."""

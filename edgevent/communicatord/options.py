@@ -30,6 +30,10 @@ SIGNAL_PORT: Final = 4041
 REMOTE_PORT: Final = 4042
 """The ports of the C++ daemon: services, datagrams, other daemons."""
 
+SETTLING: Final = 5.0
+"""For so many seconds after the start messages are held for services of any name: they register
+again within two."""
+
 SERVICES_FOLDER: Final = "/usr/share/communicator/services"
 
 _OFF: Final = ("off", "no", "none")
@@ -148,6 +152,14 @@ def _add_limits(parser: OptionParser) -> None:
         minimum=TTL[0],
         maximum=TTL[1],
         help="how long a message is held that does not say it",
+    )
+    parser.add_duration(
+        "--settle",
+        default=SETTLING,
+        minimum=0.0,
+        maximum=60.0,
+        help="for so long after the start messages are held for services of any name, which are"
+        " about to register again",
     )
     parser.add_duration(
         "--alive-after",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ..message import Message
 from .reports import OWN_SERVICE
 from .station import Station
 
@@ -22,13 +23,28 @@ class Presence:
     Args:
         server: The name of this computer.
         known: The names of services for which messages are held before they first register.
+        settling: For so many seconds services of any name may come.
+        monotonic: A clock that only moves forward, in seconds.
+
+    Attributes:
+        is_linked: Whether there may be links to other computers, where a service may be as well.
     """
 
-    def __init__(self, server: str, known: Iterable[str]) -> None:
+    def __init__(
+        self,
+        server: str,
+        known: Iterable[str],
+        settling: float,
+        monotonic: Callable[[], float],
+    ) -> None:
         self.server = server
         self.stations: dict[str, Station] = {}
         self.remotes: dict[str, Station] = {}
         self.known = set(known)
+        self.is_linked = False
+        self._settled = monotonic() + settling
+        self._monotonic = monotonic
+        self._been: dict[str, None] = {}  # who was here, in the order in which they came last
         self.on_left: list[Callable[[Station], object]] = []
         self.on_changed: list[Callable[[], object]] = []
         self.stopping = False
@@ -50,9 +66,30 @@ class Presence:
             raise NameTakenError(f"this connection is registered as {station.name} already")
         station.became("local", self.server, service)
         self.stations[service] = station
-        if len(self.known) < MAX_KNOWN:
-            self.known.add(service)
+        self._remember(service)
         self.changed()
+
+    def _remember(self, service: str) -> None:
+        """Takes note of a name; when there are too many, the oldest that is not in use goes."""
+        self._been.pop(service, None)
+        if len(self._been) >= MAX_KNOWN:
+            oldest = next((one for one in self._been if one not in self.stations), None)
+            if oldest is None:
+                return
+            del self._been[oldest]
+        self._been[service] = None
+
+    def may_come(self, service: str) -> bool:
+        """Whether a service that is not here was here, or is one of those that are known."""
+        return service in self.known or service in self._been
+
+    def waits_for(self, message: Message) -> bool:
+        """Whether the service of a message, which is not here, may come to this computer."""
+        if self.may_come(message.service):
+            return True
+        if self._monotonic() >= self._settled:
+            return False
+        return not self.is_linked or message.server in (".", self.server)
 
     def connect(self, station: Station, server: str) -> None:
         """Takes note that a peer is the daemon of another computer.

@@ -101,6 +101,7 @@ class Program:
             max_held=options.max_held,
             max_held_bytes=options.max_held_bytes,
             held_ttl=options.held_ttl,
+            settling=options.settle,
         )
         if options.unix_listen is None:
             _make_folder(socket_path())
@@ -148,6 +149,7 @@ _AT_START = frozenset(
         "remote_listen",
         "secure_listen",
         "server_name",
+        "settle",
         "timedate_wait_command",
         "trace_group",
     }

@@ -73,7 +73,7 @@ class RelayedStream(MessageConnection):
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Forwards in the hub what needs no wait; the rest, and what follows it, has its turn."""
-        if self._inbox.left or self.ticket != IDLE or not self._enabled or self._eof:
+        if self._inbox.units or self.ticket != IDLE or not self._enabled or self._eof:
             return units
         count = self.router.forward(units, self.station)
         return units[count:] if count else units

@@ -23,6 +23,13 @@ Undelivered = Callable[[Message, Station, str], object]
 """What is called with a message that reached nobody, its sender, and the reason."""
 
 
+def name_of(peer: Any) -> str:
+    """What the log calls a peer: its service, once it has registered one."""
+    station: Station | None = getattr(peer, "station", None)
+    name: str = peer.name if station is None else station.name
+    return name
+
+
 def is_passed_on(message: Message, peer: Any) -> bool:
     """Whether a service of another computer has sent a message, which its daemon has passed on."""
     station: Station | None = getattr(peer, "station", None)
@@ -115,7 +122,7 @@ class Reports:
 
     def refuse_peer(self, message: Message, peer: Peer, why: str) -> None:
         """Answers a message for the daemon itself that is not obeyed."""
-        self.note_refused(message, peer.name, why)
+        self.note_refused(message, name_of(peer), why)
         if peer.answers_errors:
             peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
 

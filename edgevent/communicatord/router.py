@@ -46,13 +46,15 @@ class Router(Presence):
         max_held: The most messages that are held for one service.
         max_held_bytes: The most bytes of them.
         held_ttl: How long a message is held that does not say it, in seconds.
+        settling: For so many seconds messages are held for services of any name: those that were
+            here before this daemon are about to come again.
         now: The time of day, in seconds of the epoch.
         monotonic: A clock that only moves forward, in seconds.
 
     Attributes:
         stations: The services of this computer that are registered, by name.
         remotes: The daemons of other computers, by the name of the computer.
-        known: The names for which messages are held.
+        known: The names for which messages are held before they first register.
         held: What is held for them.
         counts: How often what happened: ``broadcast``, ``held``, ``expired``, ``undelivered``,
             ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``,
@@ -78,10 +80,11 @@ class Router(Presence):
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
         held_ttl: float = DEFAULT_TTL,
+        settling: float = 0.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(server, known)
+        super().__init__(server, known, settling, monotonic)
         self.own_address = own_address
         self.counts: Counter[str] = Counter()
         self.conditions = Conditions(monotonic)
@@ -312,7 +315,7 @@ class Router(Presence):
             self._relay(message, source, target)
         elif self.stations.get(service) is source and server in ("", ".", "?", self.server):
             self.reports.undelivered(message, source, f"{service} is its sender")
-        elif server in ("", ".", "?", self.server) and service in self.known:
+        elif server in ("", ".", "?", self.server) and self.waits_for(message):
             self._hold(message, source)
         elif server in ("", ".", self.server):
             self.reports.undelivered(message, source, f"no service {service} is known here")
@@ -400,7 +403,7 @@ class Router(Presence):
             else:
                 self._forward(message, source, target, message.to_line())
             reached += 1
-        elif target is None and message.service in self.known:
+        elif target is None and self.may_come(message.service):
             reached += self._keep(message, source)
         reached += self.to_remotes(message, source, public=True)
         if not reached and source.kind != "remote":

@@ -118,7 +118,7 @@ class ForwardingFramer(TextFramer):
             match is None
             or station.generation != router.generation
             or stream.ticket != IDLE
-            or stream._inbox.left
+            or stream._inbox.units
         ):
             return super().feed(data)
         target = found.target

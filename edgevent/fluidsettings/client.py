@@ -282,6 +282,7 @@ class Client(Closing):
 
         Raises:
             SettingError: A name is none.
+            MessageError: The names are too many for one message, of 64 KiB.
             UsageError: Another watch of this client is open.
 
         Example:

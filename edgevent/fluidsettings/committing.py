@@ -10,6 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 import gevent
@@ -18,6 +19,7 @@ from gevent.threadpool import ThreadPool
 
 from ..connection import FAILURES
 from ..errors import ClosedError, EdgeventError, SettingsStoreError
+from ..limits import LOG_INTERVAL
 from .database import Database
 from .values import Entry
 
@@ -37,15 +39,21 @@ Entries = dict[str, dict[int, Entry]]
 
 
 class View:
-    """What stands, and over it what the writes of the same batch before have made of it."""
+    """What stands, and over it what the writes of the same batch before have made of it.
+
+    Attributes:
+        saw_made: Whether somebody has looked at what they have made.
+    """
 
     def __init__(self, standing: Entries) -> None:
+        self.saw_made = False
         self._standing = standing
         self._made: Entries = {}
 
     def of(self, name: str) -> Mapping[int, Entry]:
         """Gives the entries of a name, by priority."""
         standing, made = self._standing.get(name, {}), self._made.get(name)
+        self.saw_made = self.saw_made or made is not None
         return standing if made is None else {**standing, **made}
 
     def add(self, entry: Entry) -> None:
@@ -101,6 +109,7 @@ class Committer:
         self._idle.set()
         self._pool = ThreadPool(1)
         self._closed = False
+        self._told = ("", 0.0)  # why a commit failed, and until when that is not said again
 
     @property
     def is_writing(self) -> bool:
@@ -164,9 +173,11 @@ class Committer:
 
     def _commit(self, batch: list[Write]) -> None:
         view = View(self._standing)
-        decided: list[tuple[Write, list[Row], Any]] = []
+        # With whether it comes to nothing when the batch cannot be written.
+        decided: list[tuple[Write, list[Row], Any, bool]] = []
         rows: list[Row] = []
         for write in batch:
+            view.saw_made = False
             try:
                 made, result = write.decide(view)
             except FAILURES as wrong:
@@ -174,13 +185,13 @@ class Committer:
                 failure = SettingsStoreError(f"{self._database.path}: internal error: {wrong}")
                 self.call(write.done, None, failure)
                 continue
-            decided.append((write, made, result))
+            decided.append((write, made, result, bool(made) or view.saw_made))
             rows += made
             for entry, _ in made:
                 view.add(entry)
         error = self._write(rows) if rows else None
-        for write, made, result in decided:
-            if error is not None and made:
+        for write, made, result, needs_rows in decided:
+            if error is not None and needs_rows:
                 self.call(write.done, None, error)
                 continue
             for entry, is_change in made:
@@ -194,13 +205,22 @@ class Committer:
             self.in_thread(self._database.write, entries, changes, self._now())
         except FAILURES as error:
             self.counts["failures"] += 1
-            logger.error("%d values could not be stored: %s", len(rows), error)
+            self._tell_failure(len(rows), error)
             if isinstance(error, SettingsStoreError):
                 return error
             return SettingsStoreError(f"{self._database.path}: {error}")
         self.counts["commits"] += 1
         self.counts["writes"] += len(rows)
         return None
+
+    def _tell_failure(self, count: int, error: BaseException) -> None:
+        """Logs a failure, once a minute while the reason is the same."""
+        now, reason = monotonic(), str(error)
+        if reason == self._told[0] and now < self._told[1]:
+            return
+        self._told = (reason, now + LOG_INTERVAL)
+        values = "1 value" if count == 1 else f"{count} values"
+        logger.error("%s could not be stored: %s", values, reason)
 
 
 def _attempt(function: Callable[..., object], arguments: tuple[Any, ...]) -> tuple[Any, Any]:

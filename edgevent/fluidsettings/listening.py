@@ -6,7 +6,7 @@ import difflib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
 import gevent
@@ -14,6 +14,7 @@ import gevent
 from ..connection import FAILURES
 from ..dispatcher import PRIORITY_CALLBACK, Dispatcher, Match
 from ..errors import EdgeventError, NetworkError, OptionError, SettingsCopyError, UsageError
+from ..limits import MAX_LINE_BYTES
 from ..links.permanent import PermanentConnection
 from ..message import Message
 from ..runtime.clock import SYSTEM_CLOCK, Clock
@@ -34,6 +35,7 @@ Origin = str
 _TRUE: Final = frozenset(("true", "yes", "on", "1"))
 _FALSE: Final = frozenset(("false", "no", "off", "0"))
 _SHOWN: Final = 64
+_MOST_NAMES: Final = MAX_LINE_BYTES // 2  # bytes of them in one message
 
 
 def read_boolean(text: str) -> bool:
@@ -55,6 +57,18 @@ def converter_of(default: object) -> Callable[[str], Any]:
     if isinstance(default, (int, float)):
         return type(default)
     return str
+
+
+def _parts(names: list[str]) -> Iterator[str]:
+    """Joins names, as many as have room in a message."""
+    part = names[0]
+    for name in names[1:]:
+        if len(part) + len(name) >= _MOST_NAMES:
+            yield part
+            part = name
+        else:
+            part = f"{part},{name}"
+    yield part
 
 
 class Setting(Generic[_T]):
@@ -142,6 +156,7 @@ class SettingsListener:
         self._service = ""
         self._started = False
         self._failed = False
+        self._awaited = 0  # so many READY are still to come
         self._fixed: set[str] = set()
         self._waiters: Waiters | None = None
         self._copied: dict[str, str] = {}
@@ -260,17 +275,22 @@ class SettingsListener:
             self.is_ready = True
             self._wake()
             return
-        message = Message(
+        parts = list(_parts(names))
+        self._awaited = len(parts)
+        try:
+            for part in parts:
+                link.send(self._question(part))
+        except NetworkError as error:  # it is lost again; the next one asks
+            logger.debug("the settings were not asked for: %s", error)
+
+    def _question(self, names: str) -> Message:
+        return Message(
             "FLUID_SETTINGS_LISTEN",
-            {"names": ",".join(names), "cache": "no;reply"},
+            {"names": names, "cache": "no;reply"},
             service=self._service,
             sent_from_server="" if self._service else socket.gethostname(),
             sent_from_service="" if self._service else self.namespace.replace("-", "_"),
         )
-        try:
-            link.send(message)
-        except NetworkError as error:  # it is lost again; the next one asks
-            logger.debug("the settings were not asked for: %s", error)
 
     def _not_connected(self, link: object, error: object) -> None:
         self._failed = True
@@ -323,6 +343,9 @@ class SettingsListener:
                 self._write_copy()
 
     def _ready(self, message: Message, peer: object) -> None:
+        self._awaited -= 1
+        if self._awaited > 0:
+            return
         self.is_ready = True
         self._wake()
         self._write_copy()

@@ -18,7 +18,7 @@ th, td { border-bottom: 1px solid var(--line); overflow-wrap: anywhere; padding:
 thead th { color: var(--dim); font-weight: 600; }
 tbody th { font-weight: 600; }
 table.all th:nth-child(1) { width: 26%; } table.all th:nth-child(2) { width: 24%; }
-table.all th:nth-child(3) { width: 4rem; } table.all th:nth-child(5) { width: 20%; }
+table.all th:nth-child(3) { width: 6rem; } table.all th:nth-child(5) { width: 20%; }
 table.one th:nth-child(1) { width: 8rem; } table.one th:nth-child(3) { width: 40%; }
 code { font: .95em ui-monospace, monospace; unicode-bidi: isolate; white-space: pre-wrap; }
 .help, .dim { color: var(--dim); font-size: .9rem; font-weight: 400; margin: 0; }

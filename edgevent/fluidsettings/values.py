@@ -19,7 +19,8 @@ Reason = Literal["new", "new priority", "changed", "newer", "unchanged"]
 DELETED: Final = "\\D"
 """What stands for a deletion where values are sent between daemons."""
 
-_MAX_TIME: Final = 2**63 - 1
+# The year 2116: one that is later than this by some changes still fits the 64 bits of SQLite.
+_MAX_TIME: Final = 2**62
 _ESCAPES: Final = {"|": "\\P", "\\": "\\S", "\n": "\\n", "\r": "\\r"}
 _MEANINGS: Final = {"P": "|", "S": "\\", "n": "\n", "r": "\r"}
 _IN_FILES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -162,7 +163,7 @@ def _is_number(text: str) -> bool:
 
 def _checked(name: str, priority: str, timestamp: str, value: str | None, who: str) -> Entry:
     if int(timestamp) > _MAX_TIME:
-        raise SettingError(f"{name}: timestamp {timestamp} does not fit 64 bits")
+        raise SettingError(f"{name}: timestamp {timestamp} ns is after the year 2115")
     return Entry(name, check_priority(int(priority)), int(timestamp), value, who)
 
 

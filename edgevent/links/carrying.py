@@ -105,12 +105,12 @@ class CarryingStream(BaseStream[Message]):
 
     def weigh(self, units: list[Any]) -> None:
         """Lets the descriptors of what goes into the inbox count there, as bytes do."""
-        self._inbox.size += weight(units)
+        self._inbox.weigh(weight(units))
 
     def handle_carrying(self, message: CarryingMessage) -> None:
         """Handles a message, and closes the descriptors that its handler has not taken."""
-        if not self._inbox.left:
-            self._inbox.size = 0  # a message that never was in the inbox had its weight there
+        if not self._inbox.units:
+            self._inbox.clear()  # a message that never was in the inbox had its weight there
         try:
             self.handle(message)
         finally:

@@ -153,7 +153,7 @@ class Client(MessageConnection):
     def peek(self) -> Message | None:
         """Returns the next message that :meth:`receive` would return now, or ``None``."""
         inbox = self._inbox
-        while inbox.left:
+        while inbox.units:
             message = self.unpack(inbox.peek())
             if message is not None:
                 inbox.replace(message)

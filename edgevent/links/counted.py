@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
+from ..handler_times import HandlerTable
 from ..runtime.inbox import Inbox
 from ..runtime.outbox import Outbox
 from ..runtime.traffic import Traffic
@@ -22,6 +25,7 @@ class Counted(Connected):
     _in_units: int
     _out_before: tuple[int, int]  # by the outboxes of transports that are gone
     _since: float
+    _conversation: Callable[[Any], object] | None
 
     @property
     def age(self) -> float | None:
@@ -45,6 +49,11 @@ class Counted(Connected):
         total.bytes_in += self._in_bytes
         total.messages_out += units
         total.bytes_out += size
+
+    def count_handlers(self, table: HandlerTable) -> None:
+        """Called by the communicator: has the times of what is this connection's own counted."""
+        if self._conversation is not None:
+            self._conversation = table.timed_function(self._conversation)
 
     def _keep_outbox_counts(self, outbox: Outbox) -> None:
         """To be called before the outbox of a transport that is gone is dropped, once."""

@@ -269,7 +269,7 @@ class Flow(Counted):
                 return
         inbox = self._inbox
         if self._receiver is None and self.ticket == IDLE and self._enabled and self._takes_turns():
-            if len(units) == 1 and not inbox.left and not self._due and turns.is_sole:
+            if len(units) == 1 and not inbox.units and not self._due and turns.is_sole:
                 turns.grant(self, units[0])
                 return
             inbox.put(units, size)

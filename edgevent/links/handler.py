@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
+from .. import limits
 from ..dispatcher import Dispatcher
 from ..errors import UsageError
+from ..runtime.outbox import Outbox, WhenFull
 from ..transport.base import StreamTransport
 from .message import MessageConnection
 from .raw import StreamConnection
@@ -69,3 +71,28 @@ def make_connection(
     if handler is not None and not isinstance(handler, Dispatcher):
         connection._conversation = handler
     return connection
+
+
+def check_outbox(
+    when_full: WhenFull | None, slow_timeout: float | None, max_bytes: int | None
+) -> None:
+    """Raises :class:`UsageError` for what no outbox can be told; ``None`` leaves it as it is."""
+    if when_full is not None and when_full not in get_args(WhenFull):
+        raise UsageError(f"when_full={when_full!r}: 'wait', 'raise' or 'drop' was expected")
+    if slow_timeout is not None and not slow_timeout > 0.0:
+        raise UsageError(f"slow_timeout={slow_timeout}: more than 0 was expected")
+    most = limits.OUTBOX_HARD_BYTES
+    if max_bytes is not None and not 1 <= max_bytes <= most:
+        raise UsageError(f"max_outbox_bytes={max_bytes}: 1 to {most} was expected")
+
+
+def set_outbox(
+    outbox: Outbox, when_full: WhenFull | None, slow_timeout: float | None, max_bytes: int | None
+) -> None:
+    """Tells a peer's outbox what its server says of it."""
+    if when_full is not None:
+        outbox.when_full = when_full
+    if slow_timeout is not None:
+        outbox.slow_timeout = slow_timeout
+    if max_bytes is not None:
+        outbox.max_bytes = max_bytes

@@ -17,6 +17,7 @@ from ..errors import (
     NetworkError,
 )
 from ..framing import Framer, RecordFramer, TextFramer
+from ..handler_times import HandlerTable
 from ..message import Message, parse_text
 from ..runtime.native import get_ident
 from ..transport.base import StreamTransport
@@ -133,7 +134,7 @@ class MessageConnection(AskingStream):
         if json or fds:
             self.give(*self.encode_with(message, json, fds))
             return
-        line = message.to_line()
+        line = message._line or message.to_line()
         if len(line) > self.max_line_bytes:
             self.check_size(message, line)
         (self._outbox or self.outbox).write(line)
@@ -183,6 +184,12 @@ class MessageConnection(AskingStream):
             self._dispatcher = communicator.dispatcher
             self._inherits = True
         super().attach(communicator)
+
+    def count_handlers(self, table: HandlerTable) -> None:
+        """Called by the communicator: has the times of what is this connection's own counted."""
+        super().count_handlers(table)
+        if type(self).process_message is not MessageConnection.process_message:
+            table.time_method(self, "process_message")
 
     def make_framer(self) -> Framer:
         """Messages are lines."""

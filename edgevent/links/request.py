@@ -10,6 +10,7 @@ from typing import Final
 
 from greenlet import getcurrent, greenlet
 
+from ..answers import quoted
 from ..errors import (
     EdgeventError,
     InvalidMessageError,
@@ -175,7 +176,7 @@ class RequestTable:
         else:
             key = serial
         deadline = self._clock.now() + timeout
-        request = self._open[key] = Request(message.command, replies, key, timeout, deadline)
+        request = self._open[key] = Request(message._header[4], replies, key, timeout, deadline)
         request.order = order
         if self._alarm is None or deadline < self._alarm_at:
             self._arm(deadline, timeout)
@@ -206,7 +207,7 @@ class RequestTable:
                 if request.answer is None:
                     self.abandon(request)
         answer = request.answer
-        if isinstance(answer, Message) and answer.command not in _ERRORS:
+        if isinstance(answer, Message) and answer._header[4] not in _ERRORS:
             return answer
         return request.result()
 
@@ -234,7 +235,7 @@ class RequestTable:
         if request is None:
             return self._is_late(serial, message)
         # A router may hand a broadcast back to its sender: that is no answer.
-        if message.command == request.command and message.service in _BROADCAST:
+        if message._header[4] == request.command and message.service in _BROADCAST:
             self._open[serial] = request
             self._open = dict(sorted(self._open.items(), key=lambda item: item[1].order))
             return False
@@ -248,17 +249,17 @@ class RequestTable:
     def _take_unnumbered(self, message: Message) -> bool:
         """Finds what a message without a serial answers: what was asked first."""
         command = message.command
-        about = message.get("command") if command in _ERRORS else None
+        about = quoted(message.get("command", "")) if command in _ERRORS else ""
         found = None
         sender = message.sent_from_service
         for request in self._open.values():
-            if request.command == about or (
+            if (about and quoted(request.command) == about) or (
                 command in request.replies and (not request.service or request.service == sender)
             ):
                 found = request
                 break
         for mark in self._live_marks():
-            if command in mark.replies or mark.command == about:
+            if command in mark.replies or (about and quoted(mark.command) == about):
                 if found is not None and found.order < mark.order:
                     break
                 self._marks.remove(mark)

@@ -1,11 +1,36 @@
-"""The last descriptors of a process, which no peer is to have."""
+"""What keeps a server from accepting: errors, and the last descriptors, which no peer gets."""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+from typing import Final
 
 from ..limits import RESERVED_DESCRIPTORS
+
+# man 2 accept: that one peer is gone, and is in the queue no more. After any other error (want of
+# descriptors or memory, as a rule) the peers wait in the queue: trying again at once would only
+# burn CPU.
+_PEER_GONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
+
+
+def is_peer_gone(error: OSError) -> bool:
+    """Whether an error of ``accept`` is that of one peer, and others can be accepted."""
+    return error.errno in _PEER_GONE
 
 
 def first_held_back() -> int:

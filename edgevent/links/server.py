@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,10 +9,12 @@ from typing import Any, Final
 
 from .. import limits
 from ..address import Address
+from ..conditions import Conditions
 from ..connection import FAILURES, Connection, Owner
 from ..dispatcher import Dispatcher
 from ..errors import HandshakeError, UsageError
 from ..runtime.clock import Alarm
+from ..runtime.outbox import WhenFull
 from ..runtime.turns import IDLE, Turns
 from ..tls import TlsMode, TlsOptions, options_for
 from ..tls_session import TlsSession
@@ -27,30 +28,13 @@ from ..transport.stream import SocketTransport
 from .admission import Admission
 from .flow import START
 from .greeting import Greeting
-from .handler import Handler, check_handler, make_connection
+from .handler import Handler, check_handler, check_outbox, make_connection, set_outbox
 from .raw import check_line_bytes
-from .reserve import first_held_back, has_descriptor
+from .reserve import first_held_back, has_descriptor, is_peer_gone
 from .stream import BaseStream
 
 logger = logging.getLogger("edgevent")
 
-# man 2 accept: that one peer is gone, and is in the queue no more. After any other error (want of
-# descriptors or memory, as a rule) the peers wait in the queue: trying again at once would only
-# burn CPU.
-_PEER_GONE: Final = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENONET,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-        errno.EPERM,
-        errno.EPROTO,
-    }
-)
 _ACCEPT: Final = 32
 
 
@@ -80,6 +64,10 @@ class Server(Connection):
         max_fds: The most file descriptors that a message of a peer may bring, over a Unix socket;
             none are taken by default.
         peer_priority: The priority of the peers' connections, where it is not their class's.
+        when_full: What a send to a peer does when too much waits for it: ``wait``, ``raise`` or
+            ``drop``; where it is not their class's, as the next two.
+        slow_timeout: For so many seconds a peer may take nothing of what was sent to it.
+        max_outbox_bytes: So much may wait for a peer before ``when_full`` holds.
         tls: What is asked of TLS: this side's certificate and key at least; needed for an address
             of TLS.
         socket: A socket that listens already, or its descriptor, as a service manager hands it
@@ -101,6 +89,7 @@ class Server(Connection):
 
     __slots__ = (
         "_admission",
+        "_conditions",
         "_dispatcher",
         "_full",
         "_greetings",
@@ -110,7 +99,6 @@ class Server(Connection):
         "_max_line_bytes",
         "_pause",
         "_peers",
-        "_said",
         "_tls",
         "_turns",
         "_waits",
@@ -119,8 +107,11 @@ class Server(Connection):
         "counts",
         "introduction_timeout",
         "max_connections",
+        "max_outbox_bytes",
         "must_introduce",
         "peer_priority",
+        "slow_timeout",
+        "when_full",
     )
 
     def __init__(
@@ -145,6 +136,9 @@ class Server(Connection):
         max_line_bytes: int = limits.MAX_LINE_BYTES,
         max_fds: int = 0,
         peer_priority: int | None = None,
+        when_full: WhenFull | None = None,
+        slow_timeout: float | None = None,
+        max_outbox_bytes: int | None = None,
         tls: TlsOptions | TlsMode | None = None,
         socket: Inherited | None = None,
     ) -> None:
@@ -172,13 +166,16 @@ class Server(Connection):
         self.introduction_timeout = introduction_timeout
         self._max_line_bytes = check_line_bytes(max_line_bytes)
         self.peer_priority = peer_priority
+        check_outbox(when_full, slow_timeout, max_outbox_bytes)
+        self.when_full, self.slow_timeout = when_full, slow_timeout
+        self.max_outbox_bytes = max_outbox_bytes
         self.counts: Counter[str] = Counter()
         self._peers: set[BaseStream[Any]] = set()
         self._greetings: set[Greeting] = set()
         self._pause: Alarm | None = None
         self._waits = 0
         self._full = False
-        self._said: dict[str, float] = {}
+        self._conditions = Conditions(logger)
         self._listeners: Sequence[Listener | FifoListener] = listen(
             self.address,
             backlog=backlog,
@@ -293,7 +290,7 @@ class Server(Connection):
                 return True
             except OSError as error:
                 lost = error.strerror or str(error)
-                if error.errno not in _PEER_GONE:
+                if not is_peer_gone(error):
                     self._wait(lost)
                     return False
                 self.counts["lost"] += 1
@@ -322,13 +319,7 @@ class Server(Connection):
     def _say(self, what: str, text: str) -> None:
         """Logs a condition that may last, once a minute."""
         assert self._communicator is not None
-        now = self._communicator.clock.now()
-        if len(self._said) >= limits.LOGGED_PEERS:
-            kept = {key: at for key, at in self._said.items() if now - at < limits.LOG_INTERVAL}
-            self._said = kept if len(kept) < limits.LOGGED_PEERS else {what: now}
-        if now - self._said.get(what, -limits.LOG_INTERVAL) >= limits.LOG_INTERVAL:
-            self._said[what] = now
-            logger.warning("%s: %s", self.name, text)
+        self._conditions.say(self._communicator.clock.now(), what, f"{self.name}: {text}")
 
     def _take(self, transport: SocketTransport | FifoSession) -> None:
         if self._admission is not None and not self._admission.admits(transport):
@@ -392,6 +383,9 @@ class Server(Connection):
         connection._server = self
         if self.peer_priority is not None:
             connection.priority = self.peer_priority
+        if connection._outbox is not None:
+            found = connection._outbox
+            set_outbox(found, self.when_full, self.slow_timeout, self.max_outbox_bytes)
         connection._introduction = None
         self._peers.add(connection)
         if type(self).process_accept is not Server.process_accept:

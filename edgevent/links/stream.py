@@ -20,6 +20,7 @@ logger = logging.getLogger("edgevent")
 _U = TypeVar("_U")
 
 _ENDED: Final = object()
+_LOOK: Final = 4  # past its limit, a turn looks after so many units whether it is to go on
 
 
 class BaseStream(Flow, Generic[_U]):
@@ -60,7 +61,7 @@ class BaseStream(Flow, Generic[_U]):
         unit = self._receive(timeout)
         if unit is _ENDED:
             raise self.end_error()
-        if self._inbox.left:
+        if self._inbox.units:
             self._catch_up()  # what came with it goes to handlers, unless it is received too
         found: _U = unit
         return found
@@ -99,7 +100,7 @@ class BaseStream(Flow, Generic[_U]):
         if iterating is not None:
             self._check_receiver()
         while True:
-            while self._inbox.left:
+            while self._inbox.units:
                 unit = self.unpack(self._take())
                 if unit is not None:
                     return unit
@@ -137,7 +138,7 @@ class BaseStream(Flow, Generic[_U]):
 
     def _is_due(self) -> bool:
         due = self._due & ~END if self._due & END and self._end_waits() else self._due
-        return due != 0 or (self._receiver is None and self._inbox.left > 0)
+        return due != 0 or (self._receiver is None and bool(self._inbox.units))
 
     def _catch_up(self) -> None:
         if self._takes_turns() and self.ticket == IDLE and self._enabled and self._is_due():
@@ -148,10 +149,10 @@ class BaseStream(Flow, Generic[_U]):
         try:
             if self._due:
                 self._work()
-            if self._inbox.left and self._receiver is None and not self._closed:
+            if self._inbox.units and self._receiver is None and not self._closed:
                 self._handle_inbox()
         finally:
-            if self._due or self._inbox.left or self._closed:
+            if self._due or self._inbox.units or self._closed:
                 self._end_turn()
             else:
                 self.ticket = IDLE
@@ -170,31 +171,33 @@ class BaseStream(Flow, Generic[_U]):
         try:
             self.process_unit(unit)
         finally:
-            if self._due or self._inbox.left or self._closed:
+            if self._due or self._inbox.units or self._closed:
                 self._end_turn()
             else:
                 self.ticket = IDLE
 
     def _handle_inbox(self) -> None:
         turns, inbox = self._turns, self._inbox
-        process, take = self.process_unit, inbox.take
+        process = self.process_unit
         limit, communicator = self.event_limit, self._communicator
         began = monotonic()
-        count = 0
+        count, look = 0, limit
         while True:
-            process(take())
-            if not inbox.left:
+            units = inbox.units
+            unit = units.pop()  # as Inbox.take does, without the cost of a call
+            if not units:
+                inbox.advance()
+            process(unit)
+            if not inbox.units:
                 break
             count += 1
             if count < limit:
                 if monotonic() - began > self.processing_time_limit:
                     break
-            elif (
-                turns.ready
-                or turns.granted
-                or (not count & 3 and monotonic() - began > limits.SOLE_TURN_TIME)
-            ):
-                break
+            elif count >= look:
+                if turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
+                    break
+                look = count + _LOOK
             if not self._enabled or self._closed or self._receiver is not None:
                 break
             if self._communicator is not communicator:  # it was removed
@@ -231,7 +234,7 @@ class BaseStream(Flow, Generic[_U]):
     def _end_turn(self) -> None:
         # The end of the stream is looked at after every turn: the inbox first, then what the
         # handlers answered, then the close; so a half-closed peer is still answered.
-        if self._due & END and not self._inbox.left and not self._closed and not self._end_waits():
+        if self._due & END and not self._inbox.units and not self._closed and not self._end_waits():
             self._due &= ~END
             self.finish()
         self.ticket = IDLE

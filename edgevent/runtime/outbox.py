@@ -147,11 +147,22 @@ class Outbox:
                     self._turns.queued += left
                     self._watch()
                 return
-        elif self.size >= self._mark() and not self._make_room():
+        elif (
+            (self.size >= JOIN_BYTES or self.size >= self.max_bytes)  # else it is never full
+            and self.is_full
+            and not self._make_room()
+        ):
             return
-        self._put(data)
+        # As in _put, without the cost of a call; so in write_soon.
+        if self._chunks is None:
+            self._chunks = [data]
+        else:
+            self._chunks.append(data)
+        size = len(data)
+        self._turns.queued += size
+        self.size = size = self.size + size
         if not self._watching:
-            if self.size >= JOIN_BYTES or monotonic() - self._sent_at > _HELD:
+            if size >= JOIN_BYTES or monotonic() - self._sent_at > _HELD:
                 self._drain()
             elif not self._joined:
                 self._joined = True
@@ -166,13 +177,23 @@ class Outbox:
         """
         if self.error is not None:
             return False
-        self._put(data)
-        if self.size < JOIN_BYTES:
+        turns = self._turns
+        if self._chunks is None:
+            self._chunks = [data]
+        else:
+            self._chunks.append(data)
+        size = len(data)
+        turns.queued += size
+        self.size = size = self.size + size
+        if size < JOIN_BYTES:
             if not self._joined and not self._watching:
                 self._joined = True
-                self._turns.join(self)
+                if turns.holding:  # as in Turns.join
+                    turns.joined.append(self)
+                else:
+                    turns.join(self)
             return True
-        if self.size > OUTBOX_HARD_BYTES:
+        if size > OUTBOX_HARD_BYTES:
             self._give_up(f"more than {OUTBOX_HARD_BYTES} bytes wait for it")
         elif not self._watching:
             self._drain()
@@ -303,16 +324,15 @@ class Outbox:
 
     def _drain(self) -> None:
         """Writes until all is out or the kernel takes no more. Never raises."""
-        while True:
-            head = self._head
+        head: bytes | memoryview | None
+        while (head := self._head) is not None or self._chunks is not None:
             if head is None:
-                chunks = self._chunks
-                if chunks is None:
-                    break
                 # All of them at once: so each byte is joined once, however slowly it leaves.
-                head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                self.sent_units += len(chunks)
-                self._chunks = None
+                chunks, self._chunks = self._chunks, None
+                assert chunks is not None
+                units = len(chunks)
+                head = chunks[0] if units == 1 else b"".join(chunks)
+                self.sent_units += units
             try:
                 sent = self._transmit(head)
             except BlockingIOError:
@@ -332,7 +352,10 @@ class Outbox:
             self._head = None
             if self._watching:
                 self._progress = self.clock.now()
-        self._all_left()
+        if self._sealed or self._watching:
+            self._all_left()
+        else:
+            self._sent_at = monotonic()
 
     def _all_left(self) -> None:
         self._sent_at = monotonic()

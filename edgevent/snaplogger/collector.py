@@ -74,7 +74,8 @@ class Collector:
         *,
         on_full: Callable[[bool], object] = lambda is_full: None,
     ) -> None:
-        self.store = store
+        self._durable = Durable(self._acknowledge, self._forget)
+        self._use_store(store)
         self.limits = Limits()
         self.level = 0
         self._handlers: list[logging.Handler] = []
@@ -82,7 +83,6 @@ class Collector:
         self.counts: Counter[str] = Counter()
         self.repeats = AllRepeats()
         self._turns = Turns.current()
-        self._durable = Durable(self._acknowledge, self._forget)
         self._receipts: list[Receipt] = []  # of records that go to no file
         self._joined = False
         self._told = monotonic()
@@ -266,9 +266,15 @@ class Collector:
 
     def exchange(self, store: Store | None) -> None:
         """Writes to other files from now on."""
-        former, self.store = self.store, store
+        former = self.store
+        self._use_store(store)
         if former is not None:
             self._close(former)
+
+    def _use_store(self, store: Store | None) -> None:
+        self.store = store
+        if store is not None:
+            store.settings.not_durable = self._durable.doubt
 
     def all_counts(self) -> dict[str, int]:
         """Gives all that is counted, by name."""
@@ -301,4 +307,8 @@ class Collector:
     def _close(self, store: Store) -> None:
         receipts = [receipt for file in store.write(now=True) for receipt in file.receipts()]
         self._forget(store.close())
-        self._acknowledge(receipts)
+        if self._durable.is_in_doubt:
+            self._forget(receipts)
+        else:
+            self._acknowledge(receipts)
+        self._durable.start()

@@ -24,6 +24,9 @@ class Durable:
     Args:
         done: Called in the hub with the receipts of what is durable.
         failed: Called with those of what may not be.
+
+    Attributes:
+        is_in_doubt: Whether a file was closed that may not be durable.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Durable:
         self._failed = failed
         self._waiting: dict[RecordFile[Any], list[Any]] = {}
         self._is_busy = False
+        self.is_in_doubt = False
         self._idle = Event()
         self._idle.set()
 
@@ -44,11 +48,25 @@ class Durable:
         if own:
             self._waiting.setdefault(file, []).extend(own)
 
+    def doubt(self) -> None:
+        """Takes note that a file could not be made durable when it was closed.
+
+        Nothing that is under way or waits is given back then as if it were.
+        """
+        self.is_in_doubt = True
+
     def start(self) -> None:
         """Begins a call for what waits, unless there is one; the next one follows by itself."""
-        if self._is_busy or not self._waiting:
+        if self._is_busy:
             return
         waiting, self._waiting = self._waiting, {}
+        if self.is_in_doubt:
+            self.is_in_doubt = False
+            for receipts in waiting.values():
+                self._failed(receipts)
+            return
+        if not waiting:
+            return
         self._is_busy = True
         self._idle.clear()
         jobs = [
@@ -64,6 +82,8 @@ class Durable:
         for (path, _, receipts), error in zip(jobs, errors, strict=True):
             if error:
                 logger.error("%s: not durable, and not acknowledged: %s", path, error)
+                self._failed(receipts)
+            elif self.is_in_doubt:
                 self._failed(receipts)
             else:
                 self._done(receipts)

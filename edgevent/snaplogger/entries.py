@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from ..errors import MessageError
@@ -76,6 +76,7 @@ class Ledger:
     Attributes:
         instance: The same.
         unsent: Those that are to be sent, in their order.
+        leaving: Those of which the kernel has not taken all bytes, and that want no answer.
         unanswered: Those that were sent and have no answer, by serial, in the order of sending.
     """
 
@@ -87,25 +88,26 @@ class Ledger:
     ) -> None:
         self.instance = instance
         self.unsent: deque[Entry] = deque()
+        self.leaving: list[Entry] = []
         self.unanswered: dict[int, Entry] = {}
         self._on_settled = on_settled
         self._on_lost = on_lost
         self._last = 0
 
     def __len__(self) -> int:
-        return len(self.unsent) + len(self.unanswered)
+        return len(self.unsent) + len(self.leaving) + len(self.unanswered)
 
     def __iter__(self) -> Iterator[Entry]:
         yield from self.unanswered.values()
+        yield from self.leaving
         yield from self.unsent
 
     @property
     def first(self) -> Entry | None:
         """The one that has waited for the longest."""
-        oldest = next(iter(self.unanswered.values()), None)
-        if self.unsent and (oldest is None or self.unsent[0].number < oldest.number):
-            return self.unsent[0]
-        return oldest
+        heads = (self.unanswered.values(), self.leaving, self.unsent)
+        oldest = (next(iter(one), None) for one in heads)
+        return min(filter(None, oldest), key=lambda one: one.number, default=None)
 
     def add(self, entry: Entry) -> None:
         """Takes an entry, behind all others."""
@@ -125,6 +127,12 @@ class Ledger:
             self.unanswered[entry.serial] = entry
         else:
             self._on_settled(entry)
+
+    def have_left(self) -> None:
+        """Takes note that the kernel has taken all bytes: what wants no answer has arrived."""
+        leaving, self.leaving = self.leaving, []
+        for entry in leaving:
+            self.sent(entry, 0.0)
 
     def answered(self, serial: int) -> None:
         """Takes note of an acknowledgement; one of an entry that has arrived says nothing new."""
@@ -149,17 +157,14 @@ class Ledger:
     def lose(self, entry: Entry, reason: str) -> None:
         """Gives up an entry, whether it is still to be sent or answered."""
         if self.unanswered.pop(entry.serial, None) is None:
-            self.unsent.remove(entry)
+            (self.leaving if entry in self.leaving else self.unsent).remove(entry)
         self._on_lost(entry, reason)
 
-    def again(self, entries: Iterable[Entry] = ()) -> None:
-        """Has all that is not answered sent again, before all others and in its order.
-
-        Args:
-            entries: Others for which the same holds.
-        """
-        back = sorted((*self.unanswered.values(), *entries), key=lambda one: one.serial)
+    def again(self) -> None:
+        """Has all that is not answered, or not sent whole, sent before all others, in its order."""
+        back = sorted((*self.unanswered.values(), *self.leaving), key=lambda one: one.serial)
         self.unanswered.clear()
+        self.leaving = []
         self.unsent.extendleft(reversed(back))
 
 

@@ -44,6 +44,7 @@ class Settings:
 
     Attributes:
         own_line: Makes the line for a sentence of the daemon's own.
+        not_durable: Called when a file is closed and may not be durable, although it should.
         waiting_bytes: How much waits now, for all files together.
     """
 
@@ -56,6 +57,7 @@ class Settings:
         sync: bool = False,
     ) -> None:
         self.own_line: Callable[[str], bytes] = _own_line
+        self.not_durable: Callable[[], object] = lambda: None
         self.max_bytes = max_bytes
         self.generations = generations
         self.kept_bytes = kept_bytes
@@ -328,7 +330,8 @@ class RecordFile(Generic[_R]):
                 if self._settings.sync:
                     os.fdatasync(descriptor)
             except OSError as error:
-                logger.error("%s: not durable: %s", self.path, error.strerror)
+                logger.error("%s: not durable, and not acknowledged: %s", self.path, error.strerror)
+                self._settings.not_durable()
             finally:
                 close_descriptor(descriptor)
 

@@ -56,7 +56,7 @@ class LogStream(MessageConnection):
         if (
             collector is None
             or not streams.may_pass_by
-            or self._inbox.left
+            or self._inbox.units
             or self.ticket != IDLE
             or not self._enabled
             or self._eof

@@ -262,7 +262,9 @@ class LogSender:
             self._give_up(self._way)
         except BaseException:  # a defect, which must not be silent, nor end all sending
             self._complain(f"{self._target}: sending has failed:\n{traceback.format_exc()}")
-            self._way = None
+            way, self._way = self._way, None
+            if way is not None:
+                way.abandon()
             self._ledger.again()
             self._forget_thread()
         finally:

@@ -18,7 +18,7 @@ from ..message import Message
 from ..tls import TlsOptions, check_server_name
 from ..tls_session import RECORD_BYTES, TlsSession
 from ..transport.stream import set_stream_options
-from .entries import Entry, Ledger, fitting
+from .entries import Ledger, fitting
 from .way import NEVER, POLLIN, POLLOUT, Endpoint, Way, find_endpoints, new_socket, reason_of
 
 _AGAIN: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
@@ -50,7 +50,6 @@ class StreamWay(Way):
 
     def _reset(self) -> None:
         self._out = b""  # bytes for the kernel
-        self._leaving: list[Entry] = []  # of those in them that have arrived when they have left
         self._framer = LineFramer()
 
     # --- the work ---------------------------------------------------------------------------------
@@ -92,9 +91,8 @@ class StreamWay(Way):
         if was_up:
             self._backoff.lost(time.monotonic() - self._since)
             others = []
-        leaving = self._leaving
         self._failed(reason)
-        self._ledger.again(leaving)
+        self._ledger.again()
         self._endpoints = others
         if others:
             self._retry = time.monotonic()
@@ -179,9 +177,7 @@ class StreamWay(Way):
             self._flush()
             if self._out:
                 return
-            for entry in self._leaving:
-                self._ledger.sent(entry, 0.0)
-            self._leaving = []
+            self._ledger.have_left()
             if self._paused or not self._ledger.unsent:
                 return
             self._fill()
@@ -201,7 +197,7 @@ class StreamWay(Way):
             if entry.wants_answer:  # which may come before the last byte has left
                 ledger.sent(entry, now)
             else:
-                self._leaving.append(entry)
+                ledger.leaving.append(entry)
             parts += (data, b"\n")
             size += len(data) + 1
         plain = b"".join(parts)

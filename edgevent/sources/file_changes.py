@@ -27,7 +27,8 @@ from .inotify import (
 # and the second may not be there yet when the first is read.
 _NEAR: Final = 64
 _DONE: Final[Record] = (-2, 0, 0, "")
-_NAMES: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
+_MOVES: Final = IN_MOVED_FROM | IN_MOVED_TO
+_NAMES: Final = IN_CREATE | IN_DELETE | _MOVES
 _ENDS: Final = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 
 Place = tuple[Holder, str]
@@ -119,6 +120,9 @@ class Changes:
                 (source, name, bool(there[1] & IN_ISDIR)),
                 (target, new_name, bool(mask & IN_ISDIR)),
             ]
+            if is_back and is_same:
+                # What was exchanged first can be told for certain when nothing else was moved.
+                self._doubts = self._doubts or sum(bool(r[1] & _MOVES) for r in records) > 3
             if is_back and is_same and self._exchanged(places):
                 records[last] = records[back[0][0]] = _DONE
                 return
@@ -203,13 +207,15 @@ class Changes:
     ) -> None:
         """Follows a rename; ``target`` is ``None`` when it led to where nothing is watched."""
         tree = self._tree
-        olds = [(holder, key) for holder, key in self._places(source, name) if key in holder.known]
-        news = [] if target is None else self._places(target, new_name)
         child = source.folders.get(name)
         if target is not None:
             replaced = target.folders.get(new_name)
             if replaced is not None and replaced is not child:
                 tree.drop(replaced)
+                if source.folders.get(name) is not child:  # where it is, has been exchanged since
+                    child, self._doubts = None, True
+        olds = [(holder, key) for holder, key in self._places(source, name) if key in holder.known]
+        news = [] if target is None else self._places(target, new_name)
         if child is not None and (target is None or not target.whole):
             tree.drop(child)
             child = None

@@ -52,7 +52,7 @@ def secure(
         end = clock.now() + timeout
         while not transport.shake_hands():
             if not _wait_for(transport, clock, end - clock.now()):
-                text = f"{session.peer}: no TLS handshake within {timeout:g} s"
+                text = f"{session.peer}: no TLS handshake within {timeout:.3g} s"
                 raise HandshakeError(text, errno.ETIMEDOUT)
         return transport
     except BaseException:

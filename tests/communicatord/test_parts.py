@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import socket
+import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from network_ground import MovedClock
@@ -179,6 +184,30 @@ def test_the_load_is_told_when_it_has_changed() -> None:
     assert (load.listeners, wanted) == ({}, [True, False])
 
 
+def test_the_loads_of_other_computers_are_in_the_file_of_the_cpp_library(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = Router("snap")
+    load = LoadAverage(router, "10.0.0.1:4042")
+    peer: Any = Peer(router)
+    news = Message("LOADAVG", {"avg": 0.5, "my_address": "10.0.0.9", "timestamp": "100.25"})
+    load.loadavg(news, peer)
+    load.path = tmp_path / "loadavg.lavg"
+    load.loadavg(news.with_parameters(my_address="[fd00::1]:1", avg="2"), peer)
+    data = load.path.read_bytes()
+    assert data[:6] == b"LAVG" + (1).to_bytes(2, sys.byteorder)
+    records = list(struct.iter_unpack("=qqH2sI16sIf", data[6:]))
+    hosts = [ipaddress.ip_address(host).packed for host in ("::ffff:10.0.0.9", "fd00::1")]
+    assert records == [
+        (100, 250_000_000, socket.AF_INET6, b"\x0f\xc8", 0, hosts[0], 0, 0.5),
+        (100, 250_000_000, socket.AF_INET6, b"\x0f\xc8", 0, hosts[1], 0, 2.0),
+    ]
+    assert [one.name for one in tmp_path.iterdir()] == ["loadavg.lavg"]
+    load.path = tmp_path / "nowhere" / "loadavg.lavg"
+    load.loadavg(news, peer)
+    assert "it cannot be written: No such file or directory" in caplog.text
+
+
 def test_a_load_that_cannot_be_read_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     def read() -> float:
         raise OSError("no such file")
@@ -340,3 +369,17 @@ def test_whoever_cannot_be_asked_is_left_alone(look: Callable[[Asked, float], No
     for _ in range(10):
         look(peer, 60.0)
     assert (peer.sent, peer.why) == ([], "")
+
+
+def test_one_that_goes_while_it_is_asked_does_not_keep_others_from_it(clock: MovedClock) -> None:
+    gone, asked = Asked(), Asked()
+
+    def fail(message: Message) -> None:
+        raise ConnectionLostError("nobody is there")
+
+    gone.send = fail  # type: ignore[method-assign]
+    alive = AliveQuestions(lambda: [gone, asked], monotonic=clock.now)
+    alive.look()
+    clock.advance(60.0)
+    alive.look()
+    assert [one.command for one in asked.sent] == ["ALIVE"]

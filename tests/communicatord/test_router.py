@@ -4,6 +4,7 @@ import pytest
 from router_ground import Peer, service
 
 from edgevent import Address, Message, MessageError
+from edgevent.communicatord import held, presence, station
 from edgevent.communicatord.router import NameTakenError, Router
 
 
@@ -110,6 +111,18 @@ def test_an_answer_need_not_be_listed(router: Router) -> None:
     ]
 
 
+def test_of_so_many_requests_it_is_known_that_they_were_asked(router: Router) -> None:
+    asker = service(router, "asker").station
+    assert repr(asker) == "<Station local snap:asker>"
+    for number in range(station.MAX_ASKED + 2):
+        asker.note_asked(str(number))
+    assert asker.has_asked("0")
+    for number in range(station.MAX_ASKED + 2):
+        asker.note_asked(f"later {number}")
+    assert asker.has_asked("later 0")
+    assert not asker.has_asked("0")
+
+
 def test_an_error_about_an_unlisted_error_is_not_answered(router: Router) -> None:
     a, b = service(router, "a", "HELP"), service(router, "b", "ADD")
     b.says("a/UNKNOWN command=X")
@@ -197,6 +210,49 @@ def test_a_service_that_was_here_is_known_afterwards(router: Router) -> None:
     again = service(router, "b")
     router.release(again.station)
     assert again.got() == ["<snap:a b/PING"]
+
+
+def test_after_the_start_messages_are_held_for_services_of_any_name(time: Time) -> None:
+    router = Router("snap", settling=5.0, monotonic=time)
+    a = service(router, "a")
+    a.says("new/ONE")
+    router.is_linked = True  # it may be on another computer
+    a.says("new/TWO transmission_report=failure")
+    a.says("snap:new/THREE")
+    a.says("new/NEVER cache=no;transmission_report=failure")
+    time.seconds += 5
+    a.says("other/LATE transmission_report=failure")
+    report = "<snap:communicatord TRANSMISSION_REPORT command="
+    assert a.got() == [f"{report}{name};status=failed" for name in ("TWO", "NEVER", "LATE")]
+    new = service(router, "new")
+    assert router.release(new.station) == 2
+    assert new.got() == ["<snap:a new/ONE", "<snap:a snap:new/THREE"]
+
+
+def test_scripts_that_come_once_do_not_take_the_place_of_services(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "MAX_KNOWN", 3)
+    stays, gone = service(router, "stays"), service(router, "gone")
+    router.remove(gone.station)
+    for number in range(5):
+        router.remove(service(router, f"script_{number}").station)
+    names = ("stays", "gone", "script_2", "script_3", "script_4", "later")
+    assert list(filter(router.may_come, names)) == ["stays", "script_3", "script_4", "later"]
+    router.remove(stays.station)
+    for number in range(3):  # all are in use: one more is not remembered
+        service(router, f"used_{number}")
+    service(router, "more")
+    assert not router.may_come("more")
+
+
+def test_messages_are_held_for_so_many_services(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "MAX_SERVICES", 1)
+    assert router.held.put("one", b"ONE\n", 60.0)
+    assert router.held.put("one", b"TWO\n", 60.0)
+    assert not router.held.put("two", b"ONE\n", 60.0)
 
 
 def test_what_was_held_for_a_service_that_is_gone_again_is_counted(
@@ -378,6 +434,19 @@ def test_one_service_by_name_is_reached_on_every_computer(router: Router) -> Non
     a.says("*:a/GOSSIP x=2")
     assert a.got() == []
     assert "x=2" in near.got()[0]
+
+
+def test_a_message_for_one_service_everywhere_waits_for_that_of_this_computer(
+    router: Router,
+) -> None:
+    a = service(router, "a")
+    a.says("*:later/NEWS number=1;transmission_report=failure")
+    a.says("*:later/NEWS number=2;cache=no;transmission_report=failure")
+    report = "<snap:communicatord TRANSMISSION_REPORT command=NEWS;status="
+    assert a.got() == [f"{report}cached", f"{report}failed"]
+    later = service(router, "later")
+    assert router.release(later.station) == 1
+    assert later.got() == ["<snap:a *:later/NEWS number=1;transmission_report=failure"]
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ else:
 print("kept", "many" if len(kept) >= 10 else len(kept))
 failures = counts(daemon.address)["failures"]
 assert failures == "1", failures
-assert "values could not be stored" in daemon.output
+assert "1 value could not be stored" in daemon.output
 
 
 def check(daemon):

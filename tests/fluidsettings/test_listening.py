@@ -165,6 +165,20 @@ def test_a_value_that_cannot_be_read_is_logged_and_changes_nothing(
     assert "hello::name: the value stays 3" in caplog.text
 
 
+def test_more_names_than_one_message_holds_are_asked_for_in_several(
+    daemon: Near, ground: Ground
+) -> None:
+    daemon.store.put("hello::pause", "7")
+    listener = SettingsListener("hello")
+    for number in range(300):
+        listener.add(f"{number}-{'x' * 230}", 0)
+    pause = listener.add("pause", 1)
+    link = attach(listener, ground, daemon.address)
+    assert listener.start(PATIENCE) is True
+    assert (pause.value, pause.origin) == (7, "daemon")
+    assert link.is_connected
+
+
 def test_after_a_loss_what_has_changed_meanwhile_is_told(daemon: Near, ground: Ground) -> None:
     listener = SettingsListener("hello")
     greeting = listener.add("greeting", "x")

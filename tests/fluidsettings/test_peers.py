@@ -136,6 +136,26 @@ def test_what_a_daemon_tells_that_cannot_be_read_is_refused(
     assert tell(daemon.address, f"{P}GET name={NAME}") == [f"{P}VALUE name={NAME};value=x|y"]
 
 
+def test_a_date_of_the_far_future_keeps_nobody_from_setting_a_value(
+    begin: Callable[..., StartedService],
+) -> None:
+    daemon = begin("one")
+    answers = tell(
+        daemon.address,
+        f"VALUE_CHANGED name={NAME};values=50|{2**63 - 1}|too late\\n",
+        f"VALUE_CHANGED name={NAME};values=50|{2**62}|late\\n",
+        f"{P}GET name={NAME}",
+        f"{P}PUT name={NAME};value=now",
+        f"{P}GET name={NAME}",
+    )
+    assert answers[0].startswith("INVALID")
+    assert "is after the year 2115" in answers[0]
+    assert answers[2:] == [
+        f"{P}UPDATED name={NAME};reason=changed",
+        f"{P}VALUE name={NAME};value=now",
+    ]
+
+
 def test_bytes_that_are_no_text_stop_nothing(begin: Callable[..., StartedService]) -> None:
     daemon = begin("one")
     line = f"VALUE_CHANGED name={NAME};values=50|1700000000000000000|".encode()

@@ -244,6 +244,22 @@ def test_a_write_that_fails_inside_holds_up_no_other(
     assert capfd.readouterr().err == ""
 
 
+def test_what_a_failed_batch_has_decided_is_answered_as_failed(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = Entry(NAME, 50, START, "\udcff")  # no text of SQLite
+    for _ in range(2):  # together: the second one only sees that the first is not older
+        jobs = [gevent.spawn(store.merge, [entry]) for _ in range(2)]
+        jobs.append(gevent.spawn(store.delete, PORT))
+        gevent.joinall(jobs)
+        assert [type(job.exception) for job in jobs] == [SettingsStoreError] * 2 + [type(None)]
+        assert jobs[2].value is False
+    assert store.current(NAME) is None
+    [record] = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "1 value could not be stored: " in record.getMessage()
+    assert store.counts["failures"] == 2
+
+
 # --- the file -------------------------------------------------------------------------------------
 
 

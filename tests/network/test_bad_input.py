@@ -363,3 +363,40 @@ def test_many_peers_that_drip_are_cut_while_others_are_answered(
     good.sendall(b"ONE\n")
     assert read_lines(good, 1) == [b"OK"]
     assert server.counts["lost"] == count
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"A" * 65_536, b"UNKNOWN command=" + b"A" * 253 + b"..."),
+        (b"FAILS_" + b"A" * 65_530, b"INVALID command=FAILS_" + b"A" * 247 + b"...;id=.*"),
+    ],
+)
+def test_a_command_as_long_as_a_line_is_answered(
+    ground: Ground, line: bytes, answer: bytes
+) -> None:
+    service = Dispatcher()
+
+    @service.on("FAILS_*")
+    def fail(message: Message, peer: Any) -> None:
+        raise ValueError
+
+    sock = ground.dial(ground.serve(service))
+    sock.sendall(line + b"\n")
+    assert re.fullmatch(answer, read_lines(sock, 1)[0])
+
+
+@pytest.mark.parametrize("line", [b"<:" + b"S" * 65_530 + b" FOO", b"ADD serial=" + b"S" * 65_525])
+def test_an_answer_that_would_not_fit_harms_nobody(
+    ground: Ground, logged: Callable[[str], list[str]], line: bytes
+) -> None:
+    service = Dispatcher()
+
+    @service.on("ADD")
+    def add(message: Message, peer: Any, a: int) -> None:
+        """Never called."""
+
+    sock = ground.dial(ground.serve(service))
+    sock.sendall(line + b"\nFOO\n")
+    assert read_lines(sock, 1) == [b"UNKNOWN command=FOO"]
+    assert len(logged("is not answered")) == 1

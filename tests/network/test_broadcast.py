@@ -71,6 +71,23 @@ def fill(peer: Quiet, message: Message = BIG) -> int:
     return count
 
 
+def test_a_server_says_how_long_its_peers_may_take_nothing(
+    moved: Ground, clock: MovedClock, tmp_path: Path
+) -> None:
+    server = moved.serve(
+        Quiet, f"unix:{tmp_path}/slow", when_full="raise", slow_timeout=3.0, max_outbox_bytes=70_000
+    )
+    peer, sock = meet(moved, server)
+    assert fill(peer) * 60_000 < limits.OUTBOX_BYTES
+    with pytest.raises(QueueFullError):
+        peer.send(BIG)
+    clock.advance(2.9)
+    assert not peer.is_closed
+    clock.advance(0.2)
+    until(lambda: peer.is_closed)
+    assert peer.events[-1] == "SlowConsumerError"
+
+
 # --- a sender and its peer ----------------------------------------------------------------------
 
 

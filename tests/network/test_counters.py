@@ -11,8 +11,9 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
-from network_ground import Ground, MovedClock, ask, echo, read_lines, run_program, until
+from network_ground import Ground, MovedClock, ask, echo, read_all, read_lines, run_program, until
 from recording_peer import RecordingPeer
 
 from edgevent import (
@@ -52,6 +53,38 @@ def the_one(found: Counters, kind: str) -> ConnectionCounters:
     """The only connection of a class."""
     (one,) = [one for one in found.connections if one.kind == kind]
     return one
+
+
+def test_functions_and_methods_that_take_messages_are_timed_by_their_names(
+    measured: Ground,
+) -> None:
+    class Sensor(MessageConnection):
+        def process_message(self, message: Message) -> bool:
+            if message.command == "FAIL":
+                raise ValueError
+            self.send(Message("TAKEN"))
+            return message.command == "MINE"
+
+    class Slotted(Sensor):
+        __slots__ = ()
+
+    def talk(connection: MessageConnection) -> None:
+        for _ in connection:
+            connection.send(Message("HEARD"))
+
+    for handler in (Sensor, Slotted):
+        sock = measured.dial(measured.serve(handler))
+        sock.sendall(b"MINE\nOTHER\nFAIL\n")
+        lines = [line.partition(b" ")[0] for line in read_lines(sock, 4)]
+        assert lines == [b"TAKEN", b"TAKEN", b"UNKNOWN", b"INVALID"]
+    sock = measured.dial(measured.serve(talk))
+    sock.sendall(b"ONE\nTWO\n")
+    assert read_lines(sock, 2) == [b"HEARD"] * 2
+    sock.shutdown(socket.SHUT_WR)
+    assert read_all(sock) == b""
+    told = {one.command.rpartition(".")[2]: one for one in snapshot(measured.communicator).handlers}
+    assert (told["process_message"].count, told["process_message"].errors) == (6, 2)
+    assert (told["talk"].count, told["talk"].errors) == (1, 0)
 
 
 # --- connections and sums -------------------------------------------------------------------------

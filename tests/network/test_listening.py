@@ -336,6 +336,44 @@ def test_a_dump_of_many_parts_is_read_whole() -> None:
             one.close()
 
 
+def test_answers_that_overflowed_are_told_and_the_next_look_begins_anew(
+    moved: Ground, clock: MovedClock, port: int, logged: Callable[[str], list[str]]
+) -> None:
+    made, told = watch(moved, f"tcp://127.0.0.1:{port}")
+    diag = ListeningPoll.of(Turns.current(), clock)._tables
+    assert isinstance(diag, SocketDiag)
+    diag._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's smallest
+    for _ in range(50):  # answers that nobody reads
+        diag._socket.send(struct.pack("=IHHII", 72, 20, 1, 0, 0) + bytes(56))
+    with listen(V4, ("127.0.0.1", port)):
+        clock.advance(INTERVAL)
+        assert told == [False]
+        assert logged("the kernel's socket tables cannot be read: [Errno 105] No buffer space")
+        clock.advance(INTERVAL)
+        assert told == [False, True]
+    made.close()
+
+
+@pytest.mark.parametrize("interrupted", [0, 1, 2, 3, 5])
+def test_a_dump_that_was_interrupted_is_asked_for_anew(interrupted: int) -> None:
+    head = struct.pack("=BBBBIII", socket.AF_UNIX, socket.SOCK_STREAM, 10, 0, 1, 0, 0)
+    diag = SocketDiag()
+    diag.close()
+    diag._socket, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for number in range(5):  # as the kernel answers, NLM_F_DUMP_INTR included
+        name = struct.pack("=HH4s", 8, 0, b"\0ab%d" % number)
+        flags = 2 | (0x10 if number < interrupted else 0)
+        for kind, content in ((20, head + name), (3, bytes(4))):
+            parts = struct.pack("=IHHII", 16 + len(content), kind, flags, diag._sequence + 1, 0)
+            kernel.send(parts + content)
+        diag._sequence += 1
+    diag._sequence -= 5
+    with kernel:
+        found = diag.unix_listeners()
+        diag.close()
+    assert [one.name for one in found] == [b"\0ab%d" % min(interrupted, 2)]
+
+
 def test_tables_that_are_not_there_are_told(tmp_path: Path) -> None:
     files = SocketFiles(str(tmp_path))
     assert files.tcp_listens(V6, bytes(16), 80) is False  # a kernel without IPv6 has no such file

@@ -177,6 +177,17 @@ def test_errors_of_the_peer(client: Client, peer: ScriptedPeer, answer: str, exp
     assert caller.exception.command == "ASK"
 
 
+@pytest.mark.parametrize("kept", [1000, 253])
+def test_an_answer_names_a_very_long_command_whole_or_in_part(
+    client: Client, peer: ScriptedPeer, kept: int
+) -> None:
+    caller = asking(client, "A" * 1000, "IS")
+    peer.expect()
+    named = "A" * kept + ("..." if kept < 1000 else "")
+    peer.send(f"UNKNOWN command={named}")
+    assert result(caller).startswith("UnknownCommandError: AAA")
+
+
 @pytest.mark.parametrize(
     "other", ["UNKNOWN command=OTHER", "INVALID", "INVALID command=ASK;serial=5"]
 )

@@ -31,6 +31,7 @@ from edgevent import (
     Server,
     StreamConnection,
     UsageError,
+    limits,
 )
 from edgevent.testing.clock import settle
 
@@ -328,6 +329,39 @@ def test_peers_have_the_priority_that_the_server_gives_or_their_class(ground: Gr
         server = ground.serve(Urgent, **settings)
         read_lines(ground.dial(server), 1)
         assert [peer.priority for peer in server.peers] == [expected]
+
+
+def test_peers_have_the_outbox_that_the_server_gives_or_their_class(ground: Ground) -> None:
+    class Hasty(Sensor):
+        def __init__(self, transport: Any, **settings: Any) -> None:
+            super().__init__(transport, **settings)
+            self.when_full = "drop"
+            self.outbox.slow_timeout = 2.0
+
+    given = {"when_full": "raise", "slow_timeout": 1.5, "max_outbox_bytes": 1000}
+    for settings, expected in (
+        ({}, ("drop", 2.0, limits.OUTBOX_BYTES)),
+        (given, ("raise", 1.5, 1000)),
+    ):
+        server = ground.serve(Hasty, **settings)
+        read_lines(ground.dial(server), 1)
+        (peer,) = server.peers
+        assert (peer.when_full, peer.outbox.slow_timeout, peer.outbox.max_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"when_full": "block"}, "when_full='block': 'wait', 'raise' or 'drop' was expected"),
+        ({"slow_timeout": 0.0}, "slow_timeout=0.0: more than 0 was expected"),
+        ({"max_outbox_bytes": 0}, "max_outbox_bytes=0: 1 to 8388608 was expected"),
+    ],
+)
+def test_an_outbox_that_cannot_be_is_refused_at_once(
+    settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        Server("tcp://127.0.0.1:0", **settings)
 
 
 @pytest.mark.parametrize("allowed", [False, True])

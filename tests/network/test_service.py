@@ -334,6 +334,11 @@ def test_the_manager_is_told_of_each_state(tmp_path: Path, manager: Manager) -> 
         os.kill(os.getpid(), signal.SIGHUP)
         assert "MONOTONIC_USEC" in manager.receive_until("RELOADING")
         assert manager.receive()["READY"] == "1"
+        write(tmp_path, ONE + "[allow]\nSTOP = everybody\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+        wrong = manager.receive_until("READY")["STATUS"]
+        assert wrong.startswith("the configuration stays as it was: ")
+        assert "'everybody'" in wrong
     assert manager.receive()["STOPPING"] == "1"
 
 
@@ -521,6 +526,32 @@ def test_what_is_wrong_is_told_without_a_start(
         assert sentence in said
 
 
+@pytest.mark.parametrize(
+    ("listener", "sentence"),
+    [
+        ("tcp://0.0.0.0:0", "tcp://0.0.0.0:0: plain text on an address that is neither"),
+        ("tcp://0.0.0.0:0 allow_remote=yes", ""),
+        ("udp://0.0.0.0:0", "udp://0.0.0.0:0 can be reached by others: secret_code_file=FILE or"),
+        ("udp://0.0.0.0:0 allow_unauthenticated=yes", ""),
+        ("udp://127.0.0.1:0 secret_code_file=/no/code", "secret_code_file: '/no/code': No such"),
+        ("udp://127.0.0.1:0 auth=/no/keys", "udp://127.0.0.1:0: '/no/keys': No such"),
+        ("unix:FOLDER/s group=no-such", "group=no-such: there is no group 'no-such'"),
+        ("unix:FOLDER/s allow_users=0,no-such", "there is no user 'no-such'"),
+        ("unix:FOLDER/s group=0 allow_users=root allow_groups=0", ""),
+    ],
+)
+def test_what_a_listener_would_be_refused_for_is_told_without_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str, sentence: str
+) -> None:
+    write(tmp_path, f"[listeners]\na = {listener}\n")
+    with pytest.raises(SystemExit) as caught:
+        made(tmp_path).main(["--check-config"])
+    said = capsys.readouterr()
+    assert caught.value.code == (2 if sentence else 0)
+    assert sentence in said.err
+    assert (said.out + said.err).count("\n") == 1
+
+
 def test_the_values_are_shown_as_they_were_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -566,6 +597,9 @@ def test_log_rotate_may_come_by_a_listener_of_its_own(tmp_path: Path) -> None:
         ("unix:/s mode=0999", "the mode of a file was expected, such as 0660"),
         ("unix:/s must_introduce=maybe", "yes or no was expected"),
         ("unix:/s max_line_bytes=1GiB", "such as 1000 or 64KiB"),
+        ("unix:/s when_full=block", "when_full=block: wait, raise or drop was expected"),
+        ("unix:/s slow_timeout=0s", "slow_timeout=0s: more than 0 seconds were expected"),
+        ("unix:/s max_outbox_bytes=9MiB", "1 to 8388608 bytes were expected"),
         ("unix:/s priority=256", "a priority from 0 to 255 was expected"),
         ("unix:/s introduction_timeout=soon", "introduction_timeout=soon: "),
         ("unix:/s mode", "NAME=VALUE was expected"),

@@ -26,6 +26,7 @@ from edgevent import (
     Server,
     Service,
 )
+from edgevent.option_groups import add_definition_options
 
 Logged = Callable[[str], list[str]]
 ONE = "[listeners]\none = unix:FOLDER/one.sock\n"
@@ -97,8 +98,12 @@ def test_a_limit_changes_in_place_and_back(tmp_path: Path, reload: Reloads) -> N
         assert server.max_connections == 5
         reload(ONE.rstrip() + " max_connections=9 must_introduce=yes\n")
         assert (server.max_connections, server.must_introduce) == (9, True)
+        reload(ONE.rstrip() + " when_full=drop slow_timeout=3s max_outbox_bytes=64KiB\n")
+        found = (server.when_full, server.slow_timeout, server.max_outbox_bytes)
+        assert found == ("drop", 3.0, 64 * 1024)
         reload(ONE)
         assert (server.max_connections, server.must_introduce) == (1_000, False)
+        assert (server.when_full, server.slow_timeout, server.max_outbox_bytes) == (None,) * 3
         assert server_of(running.service, "one") is server
 
 
@@ -291,6 +296,30 @@ def test_what_needs_a_restart_is_said(tmp_path: Path, reload: Reloads, logged: L
         assert found == ["greeting needs a restart", "pid_file needs a restart"]
 
 
+def test_definitions_need_a_restart_whatever_the_program_does_itself(
+    tmp_path: Path, reload: Reloads, logged: Logged
+) -> None:
+    write(tmp_path, ONE)
+    service = made(tmp_path)
+    add_definition_options(service.options)
+    service.on_reload(lambda options, changed: None)
+    with Running(service):
+        reload("path_to_message_definitions = FOLDER\n" + ONE)
+        assert len(logged("path_to_message_definitions needs a restart")) == 1
+
+
+def test_a_mistyped_command_of_the_allow_table_is_told(
+    tmp_path: Path, reload: Reloads, logged: Logged
+) -> None:
+    write(tmp_path, ONE + "[allow]\nSOTP = none\nOF_A_PATTERN = local\nSTOP = local\n")
+    with Running(made(tmp_path)):
+        assert [line.partition("[allow]: ")[2] for line in logged("section [allow]")] == [
+            "this service has no command SOTP; did you mean 'STOP'?"
+        ]
+        reload(ONE + "[allow]\nALVE = none\n")
+        assert "did you mean 'ALIVE'?" in logged("section [allow]")[-1]
+
+
 def test_a_second_signal_meanwhile_has_the_file_read_once_more(
     tmp_path: Path, logged: Logged
 ) -> None:
@@ -329,6 +358,8 @@ def test_a_second_signal_meanwhile_has_the_file_read_once_more(
         (ONE + "[links]\nother = unix:/x\n", "this service has no such link"),
         (ONE + "[timers]\nother = 1s\n", "this service has no such timer"),
         (ONE + "[allow]\nSTOP = everybody\n", "'everybody': uid:USER"),
+        (ONE.rstrip() + " allow_groups=no-such\n", "there is no group 'no-such'"),
+        (ONE + "two = udp://127.0.0.1:0 auth=FOLDER/no\n", "FOLDER/no"),
         ("log_file = FOLDER/no/log\n[listeners]\none = unix:FOLDER/new\n", "FOLDER/no/log"),
     ],
 )
@@ -353,13 +384,14 @@ def test_a_file_that_cannot_be_used_changes_nothing(
 def test_a_listener_that_cannot_come_back_in_another_form_comes_back_as_it_was(
     tmp_path: Path, reload: Reloads, logged: Logged
 ) -> None:
-    write(tmp_path, ONE)
+    one = "[listeners]\none = udp://127.0.0.1:0\n"
+    write(tmp_path, one)
     with Running(made(tmp_path)) as running:
-        reload(ONE.rstrip() + " allow_groups=no-such-group\n")
-        assert logged("listener one: the former one stays: there is no group 'no-such-group'")
+        reload(one.rstrip() + " groups=239.255.0.1 interface=no-such\n")
+        assert logged("listener one: the former one stays: ")
         with running.dial("one") as client:
             assert is_alive(client)
-        reload(ONE.rstrip() + " allow_groups=0\n")
+        reload(one.rstrip() + " max_datagram_bytes=2000\n")
         with running.dial("one") as client:
             assert is_alive(client)
 

@@ -387,6 +387,31 @@ def test_the_sender_is_told_which_parameter_the_handler_itself_could_not_read(
     ]
 
 
+def test_the_sender_is_told_what_the_handler_itself_found_wrong(dispatcher: Dispatcher) -> None:
+    @dispatcher.on("ADD")
+    def add(message: Message, peer: object) -> None:
+        raise MessageError("a is odd", command="ADD", parameter="a")
+
+    assert deliver(dispatcher, "ADD a=1") == ["INVALID command=ADD;message=a is odd"]
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda: Message("ADD", {"a": "\0"}),
+        lambda: Message("ADD", {"not a name": 1}),
+        lambda: Message.parse("ADD a"),
+        lambda: Message("ADD", {"b": 1})["a"],
+        lambda: Message.parse("ADD a=x").integer("a"),
+    ],
+)
+def test_another_message_of_the_same_command_is_not_the_senders_mistake(
+    dispatcher: Dispatcher, fails: Callable[[], object]
+) -> None:
+    dispatcher.on("ADD")(lambda message, peer: fails())
+    assert deliver(dispatcher, "ADD a=1") == ["INVALID command=ADD;id=id-7;message=internal error"]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from OpenSSL import crypto
 from tls_ground import (
     NOW,
     Case,
@@ -29,7 +30,10 @@ from edgevent import (
     IdentityError,
     TlsOptions,
     make_authority,
+    tls,
 )
+from edgevent.testing.clock import ManualClock
+from edgevent.tls_verify import Judge
 
 VERSIONS = ("1.2", "1.3")
 
@@ -223,6 +227,39 @@ def test_warn_says_that_a_client_has_no_certificate(caplog: pytest.LogCaptureFix
     caplog.clear()
     assert Talk(client_options(client_pair()), server).is_up
     assert not caplog.records
+
+
+def test_each_cause_is_warned_of_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(tls, "monotonic", clock.now)
+    server = server_options(mutual=True, verify="warn")
+    strangers = [client_options(client_pair(f"name-{n}", authority=None)) for n in range(2)]
+    for minute in range(2):
+        for options in (*strangers, client_options()) * 3:
+            assert Talk(options, server).is_up
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 2
+        assert "CN=name-0': it is self-signed, and not trusted; accepted, as" in lines[0]
+        assert "the client has sent no certificate; accepted, as" in lines[1]
+        if minute:
+            assert lines[0].endswith(" (5 more since the last such line)")
+            assert lines[1].endswith(" (2 more since the last such line)")
+        caplog.clear()
+        clock.advance(60.0)
+
+
+def test_a_client_warns_of_each_server(caplog: pytest.LogCaptureFixture) -> None:
+    options = client_options(verify="warn")
+    pem = server_pair("localhost", authority=None).certificate_pem
+    found = crypto.load_certificate(crypto.FILETYPE_PEM, pem)
+    for name in ("tls://one", "tls://two", "tls://two"):
+        assert Judge(options, name, server_side=False, server_name="localhost")(found, 18, 0, False)
+    assert [record.getMessage().partition(": the")[0] for record in caplog.records] == [
+        "TLS: tls://one",
+        "TLS: tls://two",
+    ]
 
 
 def test_none_takes_anybody_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

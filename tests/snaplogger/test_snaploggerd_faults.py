@@ -143,6 +143,26 @@ def test_an_error_of_the_disk_is_tried_again(start: Start, need_tool: NeedTool) 
     assert "Input/output error: records wait in memory" in daemon.output
 
 
+@pytest.mark.parametrize("leaves", ["by its size", "by LOG_ROTATE"])
+def test_what_may_not_be_durable_when_its_file_is_left_is_not_acknowledged(
+    start: Start, need_tool: NeedTool, leaves: str
+) -> None:
+    # The first one of the main thread: where nothing is left, others make files durable.
+    words = [need_tool("strace", package="strace"), "-qq", "-o", "trace"]
+    words += ["-e", "inject=fdatasync:error=EIO:when=1"]
+    by_size = leaves == "by its size"
+    daemon = start("--sync", f"--max-file-size={'1KiB' if by_size else '0'}", before=words)
+    record_2 = record("x" * 1020, serial=2, instance="me", acknowledge=True)
+    with Sender(daemon) as sender:
+        assert sender.log("first", serial=1, instance="me") == "LOG_ACKNOWLEDGE"
+        sender.send(bytes(record_2) + (b"" if by_size else b"\nLOG_ROTATE"))
+        daemon.wait_until(re.compile("not durable, and not acknowledged: Input/output error"))
+        answer = sender.ask(record("third", serial=3, instance="me", acknowledge=True))
+        assert answer.integer("serial") == 3
+        assert sender.ask(record_2).integer("serial") == 2  # it is taken once more
+    assert daemon.counts()["repeats"] == 0
+
+
 def test_a_path_that_is_no_file_is_waited_for(start: Start, tmp_path: Path) -> None:
     (tmp_path / "logs" / "snaplogger.log").mkdir(parents=True)
     daemon = start(f"--folder={tmp_path}/logs", "--drain-timeout=0.1")

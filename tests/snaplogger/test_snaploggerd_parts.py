@@ -533,7 +533,10 @@ def test_what_is_not_durable_is_not_acknowledged(
     assert answers.lines == []
     assert collector.counts["repeats"] == 0
     assert "not durable, and not acknowledged: Invalid argument" in caplog.text
+    collector.take(Message("LOG", fields), source)
+    collector.exchange(None)
     collector.close()
+    assert answers.lines == []
 
 
 def test_an_internal_failure_is_not_silent(

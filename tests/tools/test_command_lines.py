@@ -11,24 +11,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tool_ground import ROOT, SCRIPTS, examples_of
+from tool_ground import COMMAND_LINE, ROOT, SCRIPTS, TOOLS, examples_of
 
 from edgevent.options import OptionParser
 from edgevent.tools.completion import find_tools
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOOLS = sorted(path.name for path in SCRIPTS.iterdir() if path.is_file())
 PAGES = sorted(path.name for path in (SCRIPTS / "man").glob("*.[1-8]"))
 MARKS = re.findall(r"^<!-- run: (\S+) -->$", README, re.MULTILINE)
-LINE = re.compile(rf"^(?:.* \| )?(?:{'|'.join(map(re.escape, TOOLS))})(?: .*)?$", re.MULTILINE)
-# Pages whose lines no test runs yet: those of the daemons, and of tools that come with them.
-LATER = {
-    "communicatord.8",
-    "fluid-settings-cli.1",
-    "fluid-settings.8",
-    "snaplog.1",
-    "snaploggerd.8",
-}
 # What runs a command, whatever else a test calls.
 RUNNERS = {"Listening", "Popen", "Program", "begin", "check", "run", "run_lines", "start"}
 
@@ -69,12 +59,6 @@ def _run_by(function: ast.FunctionDef) -> set[tuple[str, str]]:
     return found
 
 
-def examples_in(page: str) -> list[str]:
-    """The command lines of a page's examples, of whatever tool."""
-    text = (SCRIPTS / "man" / page).read_text(encoding="utf-8").replace("\\-", "-")
-    return LINE.findall(text.partition(".SH EXAMPLES")[2].partition("\n.SH ")[0])
-
-
 def shown_in_text() -> list[str]:
     """The command lines in backquotes, without those that have words to be replaced."""
     text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
@@ -108,15 +92,10 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_lines_of_a_page_are_run(page: str) -> None:
-    tool = page.rpartition(".")[0]
-    lines = examples_in(page)
-    assert lines or tool not in TOOLS, "it has no examples"
-    if not lines:
-        return
-    if page in LATER and ("examples_of", tool) not in lines_that_are_run():
-        pytest.xfail("its lines are not run yet")
-    assert ("examples_of", tool) in lines_that_are_run(), "no test runs its lines"
-    assert lines == examples_of(tool), "a line is of another tool"
+    name = page.rpartition(".")[0]
+    lines = examples_of(name)
+    assert lines or name not in TOOLS, "it has no examples"
+    assert not lines or ("examples_of", name) in lines_that_are_run(), "no test runs its lines"
 
 
 @pytest.mark.parametrize("mark", MARKS)
@@ -150,9 +129,8 @@ def test_the_examples_of_the_help_and_the_page_are_right(
     with pytest.raises(SystemExit):
         tools()[tool].parse(["--help"])
     of_help = capsys.readouterr().out.partition("Examples: ")[2].partition("\n")[0].split("; ")
-    page = next(page for page in PAGES if page.rpartition(".")[0] == tool)
-    for line in [*of_help, *examples_in(page)]:
-        assert LINE.fullmatch(line)
+    for line in [*of_help, *examples_of(tool)]:
+        assert COMMAND_LINE.fullmatch(line)
         check_line(line)
 
 

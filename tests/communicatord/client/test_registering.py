@@ -454,6 +454,7 @@ def test_a_handler_that_blocks_for_long_does_not_make_the_service_dead(
     clock.advance(5.0)
     peer.send(
         "no ALIVE message",
+        "<testhost:communicatord SERVICE_UNAVAILABLE destination_service=x;unsent_command=Y",
         "<testhost:svcb testhost:svca/ALIVE serial=1",
         "<testhost:communicatord ALIVE serial=2;timestamp=5",
     )

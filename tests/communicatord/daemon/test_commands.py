@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from daemon_ground import READY, SERVER, RunningDaemon
 from network_ground import until
+from router_ground import service
+
+from edgevent import CommunicatorClient, Message
 
 FROM = f"<{SERVER}:communicatord "
 
@@ -109,6 +112,22 @@ def test_who_is_there_is_listed(cd: RunningDaemon) -> None:
     assert service.hears().endswith("SERVICES list=svca,svcb;serial=1")
     service.says("PUBLIC_IP")
     assert service.hears().endswith("SERVER_PUBLIC_IP")
+
+
+def test_names_that_do_not_fit_a_line_come_in_pages(cd: RunningDaemon) -> None:
+    names = [f"name_{number:03}_{'x' * 200}" for number in range(400)]
+    for name in names:
+        service(cd.router, name)
+    asker = cd.line()
+    found: list[str] = []
+    offset: str | None = "0"
+    while offset is not None:
+        page = Message.parse(asker.says(f"LIST_SERVICES offset={offset}").hears())
+        found += page["list"].split(",")
+        offset = page.get("next", None)
+    assert found == names
+    with CommunicatorClient(address=f"unix:{cd.path}") as client:
+        assert [name for name in client.services() if name != client.service_name] == names
 
 
 def test_the_clock_is_told(cd: RunningDaemon) -> None:
@@ -242,10 +261,12 @@ def test_what_a_peer_repeats_is_logged_once_a_minute(
 ) -> None:
     line = cd.service("svca")
     line.says(*["nobody/PING"] * 100, *["REGISTER service=svca;version=1"] * 100, *["FOO"] * 100)
+    line.says(*["UNKNOWN command=READY"] * 100, *["INVALID"] * 100)
     line.quiet()
     assert cd.router.counts["undelivered"] == cd.router.counts["refused"] == 100
     assert cd.router.counts["unknown"] == 100
-    assert sum("svca" in one.getMessage() for one in caplog.records) <= 5
+    assert sum("svca" in one.getMessage() for one in caplog.records) <= 7
+    assert sum("answered" in one.getMessage() for one in caplog.records) == 2
 
 
 def test_a_forged_sender_is_taken_away_and_told(

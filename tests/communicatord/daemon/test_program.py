@@ -14,7 +14,7 @@ from network_ground import until
 from running import EXAMPLES
 from tool_ground import SCRIPTS, run, words_of
 
-from edgevent import Communicator, Dispatcher
+from edgevent import Communicator, Dispatcher, Message
 from edgevent.communicatord.naming import own_name, socket_path, socket_paths
 from edgevent.communicatord.options import listeners_of
 from edgevent.communicatord.program import Program
@@ -315,7 +315,10 @@ def test_the_end_is_told(cd: RunningDaemon) -> None:
     told = cd.service("told", ["DISCONNECTING", "STATUS"])
     other, last = cd.service("other", ["STATUS"]), cd.service("last")
     told.quiet()
+    gone = cd.service("gone")
     last.says("communicatord/STOP", "other/PING a=1", "other/PING a=2")
+    gone.says("UNREGISTER service=gone")  # which is not answered
+    assert gone.hears() == ""
     assert told.hears_until("DISCONNECTING") == f"{FROM}DISCONNECTING"
     assert told.hears() == ""
     assert last.hears_until("QUITTING") == f"{FROM}QUITTING"
@@ -410,3 +413,10 @@ def test_services_are_told_by_ed_signal_and_come_back_to_a_daemon_that_was_kille
 
 def test_the_script_starts_fast_and_is_small() -> None:
     assert len((SCRIPTS / "communicatord").read_text().splitlines()) <= 7
+
+
+def test_it_can_be_ended_before_it_has_begun() -> None:
+    program = Program()
+    program.ready(Message("READY"))  # which is for services
+    program.stop(False)
+    assert program.daemon is None

@@ -102,6 +102,72 @@ def test_messages_go_both_ways_as_the_other_daemon_writes_them(
     assert a.got()[0].startswith("<big:cluckd a/LOCK_STARTED broadcast_hops=1;")
 
 
+def test_many_services_are_introduced_as_far_as_a_line_holds_them(
+    small: Computer, caller: Caller
+) -> None:
+    names = [f"service_{'x' * 200}_{number:03}" for number in range(400)]
+    for name in names:
+        small.serve(name)
+    caller.says(CONNECT)
+    services = caller.hears().partition("services=")[2].split(",")
+    assert 50 < len(services) < 400
+    assert services == names[: len(services)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "COMMANDS list=ROUTES",
+        "DISCONNECT",
+        "LOADAVG avg=0.5;my_address=10.0.0.7:4042;timestamp=1795527622",
+        "REGISTER_FOR_LOADAVG",
+        "ROUTES list=big:stolen",
+        "UNREGISTER_FROM_LOADAVG",
+    ],
+)
+def test_what_a_daemon_says_of_itself_no_service_of_its_computer_can_say(
+    small: Computer, caller: Caller, text: str
+) -> None:
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    command = text.partition(" ")[0]
+    caller.says(f"<big:rogue small:communicatord/{text}")
+    answer = caller.hears()
+    assert answer.startswith(f"<small:communicatord big:rogue/INVALID command={command};message=")
+    assert "is for the daemon of big itself to say" in answer
+    station = small.router.remotes["big"]
+    assert station.commands is None
+    assert station.services == {"cluckd", "fluid_settings"}
+    assert small.daemon.load.loads == small.daemon.load.listeners == {}
+    # One without a name, whom the other daemon passes on as it is.
+    if command != "COMMANDS":  # which C++ daemons answer without theirs
+        caller.says(f"small:communicatord/{text}", "<big:communicatord ALIVE")
+        assert "ABSOLUTELY" in caller.hears()
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        ("SERVICE_STATUS service=nobody", ["STATUS cache=no;serial=7;service=nobody;"]),
+        ("CLUSTER_STATUS", ["CLUSTER_UP neighbors_count=2;serial=7", "CLUSTER_COMPLETE "]),
+        ("CLOCK_STATUS", ["CLOCK_UNSTABLE cache=no;clock_error=checking;serial=7"]),
+        ("LIST_SERVICES", ["SERVICES list=;remote=cluckd,fluid_settings;serial=7"]),
+    ],
+)
+def test_a_service_of_another_computer_is_answered_by_its_name(
+    small: Computer, caller: Caller, asked: str, answers: list[str]
+) -> None:
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    caller.says(COMMANDS)  # in which no answer is: they are for a service
+    blank = ";" if " " in asked else " "
+    caller.says(f"<big:asker small:communicatord/{asked}{blank}serial=7")
+    for answer in answers:
+        assert caller.hears().startswith(f"<small:communicatord big:asker/{answer}")
+
+
 def test_a_daemon_that_is_not_like_this_one_gets_no_routes(small: Computer, caller: Caller) -> None:
     caller.says(CONNECT, COMMANDS)
     for _ in range(3):
@@ -189,6 +255,18 @@ def test_a_stranger_does_nothing_but_introduce_itself(
     assert re.search(f"(INVALID|UNKNOWN) command={command}", caller.hears())
     assert small.services["cluckd"].got() == []
     assert small.linked() == set()
+
+
+def test_what_cannot_be_read_is_answered_at_any_point(small: Computer, caller: Caller) -> None:
+    caller.says("1FOO")
+    assert "INVALID message=malformed line" in caller.hears()
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    caller.says("<big:x ./NEWS broadcast_msgid=big-1;broadcast_timeout=soon")
+    assert caller.hears().startswith(
+        "<small:communicatord big:x/INVALID command=NEWS;message=NEWS: parameter broadcast_timeout"
+    )
 
 
 def test_the_one_that_dialled_takes_leave(small: Computer, caller: Caller) -> None:
