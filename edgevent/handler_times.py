@@ -91,7 +91,8 @@ class HandlerTable:
         attributes = getattr(owner, "__dict__", None)
         if attributes is None or name in attributes:
             return
-        timed, found = self.timed(describe(method), method), weakref.ref(owner)
+        timed: Any = self.timed(describe(method), method)
+        found = weakref.ref(owner)  # not the object itself, which would be a cycle
         attributes[name] = lambda message: timed(found(), message)
 
     def _row(self, key: str) -> HandlerTimes:

@@ -103,9 +103,7 @@ class Message:
         else:
             self._parameters, self._plain = {}, True
             self._layout = NO_LAYOUT
-        self._found = None
-        self._wire = self._line = None
-        self.match = None
+        self._found = self._wire = self._line = self.match = None
 
     @classmethod
     def parse(
@@ -412,10 +410,7 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     message._header = header
     message._layout = layout
     message._parameters = texts
-    message._found = None
-    message._plain = None
-    message._wire = message._line = None
-    message.match = None
+    message._found = message._plain = message._wire = message._line = message.match = None
     return message
 
 
@@ -441,10 +436,8 @@ def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
             message = _new(Message)
             message._header = header
             message._layout = layout
-            message._parameters = None
             message._found = found
-            message._plain = None
-            message._wire = message._line = None
+            message._parameters = message._plain = message._wire = message._line = None
             message.match = None
             return message
     text = text.strip(BLANKS)

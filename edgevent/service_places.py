@@ -21,7 +21,7 @@ from .backoff import Backoff
 from .durations import parse_duration
 from .errors import EdgeventError, OptionError, UsageError
 from .option_values import nearest
-from .runtime.outbox import WhenFull
+from .runtime.room import WhenFull
 from .tls import TlsOptions
 
 Convert = Callable[[str], object]

@@ -79,7 +79,8 @@ class TlsOptions:
             is the system's store. A server that demands certificates of its clients names
             them, or the clients.
         verify: ``required``: the other side's certificate must be valid and its own. ``warn``: it
-            is checked, and what is wrong is logged, once a minute for each cause. ``none``: anybody may be on the other side.
+            is checked, and what is wrong is logged, once a minute for each cause. ``none``: anybody
+            may be on the other side.
         server_name: The name or IP address that the server's certificate must have, and the name
             that is sent (SNI, RFC 6066); by default the host that is dialled, and ``localhost``
             over a Unix socket.

@@ -44,6 +44,8 @@ def own_namespaces(need_tool: Callable[..., str]) -> Callable[..., list[str]]:
         found = [need_tool("unshare", package="util-linux"), options]
         if "n" in options:  # its loopback interface is to be set up
             need_tool("ip", package="iproute2")
+        if "m" in options:
+            need_tool("mount", package="mount")
         if subprocess.run([*found, "true"], capture_output=True, check=False).returncode:
             pytest.skip(f"needs the right to make namespaces: unshare {options}")
         return found

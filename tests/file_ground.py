@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
@@ -91,17 +92,27 @@ class View:
 class Hand:
     """Makes changes at random in a folder, and between it and one outside.
 
+    Args:
+        kinds: Which changes: the ``usual`` ones, these ``and exchanges`` of two names, only ``moves
+            and exchanges``, or ``moves`` with what makes and removes.
+
     Attributes:
         written: The files whose content was changed since it was emptied.
     """
 
-    def __init__(self, root: Path, outside: Path, seed: int) -> None:
+    def __init__(self, root: Path, outside: Path, seed: int, kinds: str = "usual") -> None:
         self.root = root
         self.outside = outside
         self.written: set[str] = set()
         self._random = random.Random(seed)
         self._changes = [self._write, self._make, self._deep, self._remove, self._move]
         self._changes += [self._write, self._move, self._take_out, self._bring_in]
+        if kinds == "and exchanges":
+            self._changes += [self._exchange] * 3
+        elif kinds == "moves and exchanges":
+            self._changes = [self._move] * 4 + [self._exchange] * 2
+        elif kinds == "moves":
+            self._changes = [self._move] * 4 + [self._deep, self._make, self._remove]
 
     def change(self, most: int) -> None:
         """Makes some changes."""
@@ -138,6 +149,9 @@ class Hand:
     def _move(self) -> None:
         os.rename(self._any(), self._place())
 
+    def _exchange(self) -> None:
+        exchange(self._any(), self._any())
+
     def _take_out(self) -> None:
         os.rename(self._any(), self.outside / str(self._random.random()))
 
@@ -145,6 +159,12 @@ class Hand:
         names = sorted(os.listdir(self.outside))
         if names:
             os.rename(self.outside / self._random.choice(names), self._place())
+
+
+def exchange(one: str, other: str) -> bool:
+    """Exchanges two names (man 2 renameat2); returns whether that was done."""
+    paths = os.fsencode(one), os.fsencode(other)
+    return not ctypes.CDLL(None).renameat2(-100, paths[0], -100, paths[1], 2)
 
 
 def flood(folder: Path, count: int) -> None:

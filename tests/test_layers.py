@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "runtime.waits",
         "runtime.inbox",
         "runtime.attached",
+        "runtime.room",
         "runtime.outbox",
         "runtime.record_outbox",
         "runtime.datagram_outbox",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from ..answers import Peer
+from ..answers import Peer, quoted
 from ..message import Message
 from .conditions import Conditions
 from .held import CacheRules
@@ -104,14 +104,14 @@ class Reports:
         self._conditions.say(
             logging.INFO, source.name, f"unknown {target.name}", text, target.name, message.command
         )
-        self.answer(message, source, "UNKNOWN", {"command": message.command})
+        self.answer(message, source, "UNKNOWN", {"command": quoted(message.command)})
 
     def unknown_here(self, message: Message, source: Station) -> None:
         """Answers a command for the daemon itself that it has no handler for."""
         self._counts["unknown"] += 1
         text = "%.64s is unknown here"
         self._conditions.say(logging.INFO, source.name, "unknown here", text, message.command)
-        self.answer(message, source, "UNKNOWN", {"command": message.command})
+        self.answer(message, source, "UNKNOWN", {"command": quoted(message.command)})
 
     def note_refused(self, message: Message, name: str, why: str) -> None:
         """Counts and logs a message of a peer of this name that is refused."""
@@ -124,12 +124,13 @@ class Reports:
         """Answers a message for the daemon itself that is not obeyed."""
         self.note_refused(message, name_of(peer), why)
         if peer.answers_errors:
-            peer.send(message.reply("INVALID", {"command": message.command, "message": why}))
+            fields = {"command": quoted(message.command), "message": why}
+            peer.send(message.reply("INVALID", fields))
 
     def refuse(self, message: Message, source: Station, why: str) -> None:
         """Answers a message that cannot be routed, or not be obeyed."""
         self.note_refused(message, source.name, why)
         if message.command in ("UNKNOWN", "INVALID"):
             return
-        fields = {"command": message.command, "message": why}
+        fields = {"command": quoted(message.command), "message": why}
         self.answer(message, source, "INVALID", fields)

@@ -16,7 +16,7 @@ from .identity import Connected
 class Counted(Connected):
     """The part of a flow that counts: once a read and once a write, not once a message."""
 
-    __slots__ = ("_in_bytes", "_in_units", "_out_before", "_since")
+    __slots__ = ("_conversation", "_in_bytes", "_in_units", "_out_before", "_since")
 
     _outbox: Outbox | None
     _inbox: Inbox

@@ -26,8 +26,9 @@ from ..limits import READ_BYTES
 from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from ..runtime.datagram_outbox import DatagramOutbox
 from ..runtime.inbox import Inbox
-from ..runtime.outbox import Outbox, WhenFull
+from ..runtime.outbox import Outbox
 from ..runtime.record_outbox import RecordOutbox
+from ..runtime.room import WhenFull
 from ..runtime.turns import IDLE, Turns
 from ..tls import TlsMode, TlsOptions
 from ..transport.base import StreamTransport
@@ -53,7 +54,6 @@ class Flow(Counted):
     """
 
     __slots__ = (
-        "_conversation",
         "_draining",
         "_eof",
         "_error",

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from .. import limits
 from ..dispatcher import Dispatcher
 from ..errors import UsageError
-from ..runtime.outbox import Outbox, WhenFull
+from ..runtime.outbox import Outbox
+from ..runtime.room import WhenFull
 from ..transport.base import StreamTransport
 from .message import MessageConnection
 from .raw import StreamConnection

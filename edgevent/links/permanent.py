@@ -20,7 +20,8 @@ from ..errors import (
 )
 from ..message import Message
 from ..runtime.native import get_ident
-from ..runtime.outbox import Outbox, WhenFull
+from ..runtime.outbox import Outbox
+from ..runtime.room import WhenFull
 from ..transport.base import StreamTransport
 from ..transport.rights import Fds
 from .dialled import DialledConnection

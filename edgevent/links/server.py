@@ -14,7 +14,7 @@ from ..connection import FAILURES, Connection, Owner
 from ..dispatcher import Dispatcher
 from ..errors import HandshakeError, UsageError
 from ..runtime.clock import Alarm
-from ..runtime.outbox import WhenFull
+from ..runtime.room import WhenFull
 from ..runtime.turns import IDLE, Turns
 from ..tls import TlsMode, TlsOptions, options_for
 from ..tls_session import TlsSession

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Literal
-
-from greenlet import getcurrent
+from typing import Final
 
 from ..errors import (
     ClosedError,
     NetworkError,
-    QueueFullError,
     SlowConsumerError,
     connection_lost,
 )
@@ -26,20 +23,17 @@ from ..limits import (
     OUTBOX_BYTES,
     OUTBOX_HARD_BYTES,
     SLOW_CONSUMER_TIMEOUT,
-    TOTAL_QUEUED_BYTES,
 )
 from .attached import Attached, Passing
 from .clock import SYSTEM_CLOCK, Alarm, Clock
+from .room import Room, WhenFull
 from .turns import Turns
-from .waits import Waiters
 from .watchers import Watched
 
 _HELD: Final = 0.001  # what is joined is held no longer while a program does not let the hub run
 
-WhenFull = Literal["wait", "raise", "drop"]
 
-
-class Outbox:
+class Outbox(Room):
     """The bytes that are to leave through one transport.
 
     Args:
@@ -60,23 +54,12 @@ class Outbox:
         "_joined",
         "_on_broken",
         "_on_empty",
-        "_progress",
         "_sealed",
         "_sent_at",
         "_transmit",
-        "_transport",
-        "_turns",
-        "_waiters",
-        "_watching",
-        "clock",
-        "dropped",
-        "error",
-        "max_bytes",
         "sent_bytes",
         "sent_units",
-        "size",
         "slow_timeout",
-        "when_full",
     )
 
     def __init__(
@@ -108,7 +91,7 @@ class Outbox:
         self._head: bytes | memoryview | None = None
         self._chunks: list[bytes] | None = None
         self._attached: Attached | None = None  # the descriptors that leave with some of it
-        self._waiters: Waiters | None = None
+        self._waiters = None
         self._iteration = -1
         self._sent_at = 0.0
         self._progress = 0.0
@@ -270,50 +253,6 @@ class Outbox:
         self.size += size
         self._turns.queued += size
 
-    @property
-    def waiting(self) -> int:
-        """How many greenlets wait for room."""
-        return 0 if self._waiters is None else len(self._waiters)
-
-    @property
-    def stalled(self) -> float:
-        """For how many seconds the peer has taken nothing of what waits; 0.0 when nothing does."""
-        return self.clock.now() - self._progress if self._watching and self.size else 0.0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a sender has to wait."""
-        return self.size >= self._mark()
-
-    def _mark(self) -> int:
-        return self.max_bytes if self._turns.queued < TOTAL_QUEUED_BYTES else JOIN_BYTES
-
-    def _make_room(self) -> bool:
-        """Waits until there is room; returns whether there is."""
-        if not self._may_wait(f"{self.size} bytes"):
-            return False
-        if not self._watching:
-            self._drain()
-        while self.size >= self._mark():
-            self.wait(None)
-            if self.error is not None:
-                raise self.error_again()
-        return True
-
-    def _may_wait(self, what: str) -> bool:
-        if self.when_full == "drop":
-            self.dropped += 1
-            return False
-        if self.when_full == "raise" or getcurrent() is self._turns.hub:
-            raise QueueFullError(f"the outbox is full: {what} wait for {self._transport.peer}")
-        return True
-
-    def wait(self, timeout: float | None) -> bool:
-        """Waits until the outbox has shrunk or broken; returns False when the limit was reached."""
-        if self._waiters is None:
-            self._waiters = Waiters(self._turns)
-        return self._waiters.wait(self.clock, timeout)
-
     # --- leaving ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
@@ -413,10 +352,6 @@ class Outbox:
         else:
             self._alarm = self.clock.call_later(left, self._look)
 
-    def _wake(self) -> None:
-        if self._waiters is not None:
-            self._waiters.wake()
-
     # --- the end ----------------------------------------------------------------------------------
 
     def _give_up(self, why: str) -> None:
@@ -471,8 +406,3 @@ class Outbox:
             self._watching = False
             self._transport.unwatch_write()
         self._wake()
-
-    def error_again(self) -> NetworkError:
-        """Makes the error anew: one that is raised twice gathers tracebacks."""
-        assert self.error is not None
-        return type(self.error)(self.error.args[0], self.error.errno)

@@ -195,7 +195,7 @@ class RecordFile(Generic[_R]):
     def _write_losses(self) -> None:
         missed, self._missed = self._missed, 0
         why = self._reason or "too much waited for the disk"
-        line = self._settings.own_line(f"{_say_count(missed)} lost: {why}")
+        line = self._settings.own_line(f"{say_count(missed)} lost: {why}")
         self._lines.append(line)
         self._added += 1
         self._count(len(line))
@@ -271,10 +271,13 @@ class RecordFile(Generic[_R]):
 
     def _open(self) -> None:
         path = self.path
+        changed = [os.path.dirname(os.path.abspath(path))]  # folders with a new name in them
         try:
             descriptor = os.open(path, _FLAGS, _MODE)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), _FOLDER_MODE, exist_ok=True)
+            while not os.path.exists(changed[-1]):
+                changed.append(os.path.dirname(changed[-1]))
+            os.makedirs(changed[0], _FOLDER_MODE, exist_ok=True)
             descriptor = os.open(path, _FLAGS, _MODE)
         status = os.fstat(descriptor)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)):
@@ -285,7 +288,8 @@ class RecordFile(Generic[_R]):
         self._is_torn = self._size > 0 and not _ends_a_line(path)
         self._look_at = monotonic() + RETRY_INTERVAL
         if self._settings.sync:
-            _sync_folder(os.path.dirname(path))
+            for folder in changed:
+                _sync_folder(folder)
 
     def _follow(self, moment: float) -> None:
         """Leaves a file that was renamed or removed for the one that the path names now."""
@@ -355,7 +359,8 @@ def _own_line(text: str) -> bytes:
     return f"{text}\n".encode()
 
 
-def _say_count(number: int) -> str:
+def say_count(number: int) -> str:
+    """Says how many records it is about, with the verb that goes with it."""
     return "1 log record was" if number == 1 else f"{number} log records were"
 
 

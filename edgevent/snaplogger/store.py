@@ -9,7 +9,7 @@ from typing import Any
 
 from .collected import Collected, own_record
 from .line_form import OTHER, LineForm, PathTemplate
-from .log_files import MAX_FILES, MAX_OPEN, RecordFile, Settings
+from .log_files import MAX_FILES, MAX_OPEN, RecordFile, Settings, say_count
 
 logger = logging.getLogger("edgevent.snaplogger")
 
@@ -119,6 +119,6 @@ class Store:
             lost, own = file.give_up()
             receipts += own
             if lost:
-                logger.error("%s: %d log records were lost at the end", file.path, lost)
+                logger.error("%s: %s lost at the end", file.path, say_count(lost))
             file.close()
         return receipts

@@ -305,6 +305,9 @@ class Tree:
             if self.unseen.pop(folder, True) is None and folder.whole:
                 self.scan(folder, CREATED)
         if self.inotify.is_empty:
+            for parent, name in tuple(self.missed):
+                if not self.ledger.look(parent.real(name)) and self.is_at_its_place(parent):
+                    self.ledger.forget(parent, name)  # another one had been taken for it
             self.missed.clear()
             self.unseen.clear()
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from .. import limits
-from ..answers import Peer, answer_failure, is_senders_mistake
+from ..answers import Peer, answer_failure, is_senders_mistake, quoted
 from ..connection import FAILURES
 from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
 from ..errors import (
@@ -78,7 +78,23 @@ def dispatch(
             logger.warning("%s: the answer could not be sent: %s", peer.name, lost)
 
 
-class ThreadEnd:
+class InProcess:
+    """What both ends of a link between threads say of the other one, as a peer."""
+
+    __slots__ = ()
+
+    @property
+    def may_control(self) -> bool:
+        """The other thread is of this very process: its STOP is obeyed."""
+        return True
+
+    @property
+    def answers_errors(self) -> bool:
+        """What is refused is answered."""
+        return True
+
+
+class ThreadEnd(InProcess):
     """The end of a :class:`ThreadLink` that a thread of its own uses; ``link.worker``.
 
     All its calls block the thread that makes them, and nobody else. What was sent before the link
@@ -124,16 +140,6 @@ class ThreadEnd:
         if self._dispatcher is None:
             self._dispatcher = Dispatcher()
         return self._dispatcher
-
-    @property
-    def may_control(self) -> bool:
-        """The communicator's thread is of this very process: its STOP is obeyed."""
-        return True
-
-    @property
-    def answers_errors(self) -> bool:
-        """What is refused is answered."""
-        return True
 
     def send(self, message: Message, *, timeout: float = limits.THREAD_SEND_TIMEOUT) -> None:
         """Sends a message to the communicator's thread; blocks while too many wait there.
@@ -330,10 +336,10 @@ class ThreadEnd:
                 self.late_answers += 1
                 return True
         elif self._open:
-            about = message.get("command") if command in _ERRORS else None
+            about = quoted(message.get("command", "")) if command in _ERRORS else ""
             for request in self._open.values():
                 if request.answer is None and (
-                    command in request.replies or request.command == about
+                    command in request.replies or (about and quoted(request.command) == about)
                 ):
                     found = request
                     break

@@ -22,7 +22,7 @@ from ..runtime.waits import Waiters
 from .doorbell import Doorbell
 from .native_threads import Gate, held, start_thread
 from .queued import QueuedSource
-from .thread_end import ThreadEnd, dispatch
+from .thread_end import InProcess, ThreadEnd, dispatch
 
 logger = logging.getLogger("edgevent")
 
@@ -30,7 +30,7 @@ _END: Final = object()
 """What stands behind the last message of the thread."""
 
 
-class ThreadLink(QueuedSource):
+class ThreadLink(InProcess, QueuedSource):
     """Messages both ways between this communicator's thread and another one, the worker.
 
     On this side it is a connection: what the worker sends goes, in turns, to the request that it
@@ -135,16 +135,6 @@ class ThreadLink(QueuedSource):
     def command(self) -> str:
         """The command that is being handled, or an empty string."""
         return "" if self._handling is None else self._handling.command
-
-    @property
-    def may_control(self) -> bool:
-        """The worker is of this very process: its STOP is obeyed."""
-        return True
-
-    @property
-    def answers_errors(self) -> bool:
-        """What is refused is answered."""
-        return True
 
     def send(self, message: Message, *, timeout: float = limits.THREAD_SEND_TIMEOUT) -> None:
         """Sends a message to the worker; in the worker's thread, to the communicator.

@@ -22,5 +22,6 @@ def until_signal(work: Callable[[], object]) -> None:
             watcher.start(working.kill, gevent.GreenletExit, False)
         working.join()
     finally:
+        working.kill()  # of a caller that was killed itself
         for watcher in watchers:
             watcher.close()

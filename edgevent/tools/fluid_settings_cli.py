@@ -43,6 +43,7 @@ from ..fluidsettings.watch import SettingChange
 from ..option_groups import add_tls_options, tls_from_options
 from ..options import OptionParser
 from . import settings_output as output
+from .ending import until_signal
 from .output import output_failed, parse_count
 
 _NAME: Final = "fluid-settings-cli"
@@ -384,11 +385,25 @@ class _Work:
             output.print_pair(change.name, change.value)
 
 
+def _watch(work: _Work, words: Sequence[str], *, if_up: bool) -> None:
+    errors: list[EdgeventError | OSError] = []
+
+    def watch() -> None:
+        try:
+            work.watch(words, if_up=if_up)
+        except (EdgeventError, OSError) as error:  # raised, the hub would print it, too
+            errors.append(error)
+
+    until_signal(watch)
+    if errors:
+        raise errors[0]
+
+
 def _work(options: argparse.Namespace) -> int:
     command, words = _choose(options)
     work = _Work(options)
     if command in ("watch", "--watch", "--watch_if_up"):
-        work.watch(words, if_up=command == "--watch_if_up")
+        _watch(work, words, if_up=command == "--watch_if_up")
         return 0
     table: dict[str, Callable[..., int | None]] = {
         "get": work.get,

@@ -92,6 +92,8 @@ def test_a_command_that_the_target_has_not_listed_is_answered_unknown(router: Ro
     a, b = service(router, "a"), service(router, "b", "PING")
     a.says("b/PONG serial=3;x=1")
     assert a.got() == ["<snap:communicatord UNKNOWN command=PONG;serial=3"]
+    a.says("b/" + "P" * 65_000)
+    assert a.got() == [f"<snap:communicatord UNKNOWN command={'P' * 253}..."]
     assert b.got() == []
     b.station.add_commands(["PONG"])
     router.changed()

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from settings_ground import DEFINITIONS, defined
 
-from edgevent import DefinitionError, SettingError, UnknownSettingError
+from edgevent import DefinitionError, Message, SettingError, UnknownSettingError
 from edgevent.fluidsettings.definitions import SettingDefinitions, parse_definitions
+from edgevent.fluidsettings.described import Described, read_description, write_description
 from edgevent.fluidsettings.names import (
     MAX_AHEAD,
     MAX_VALUE_BYTES,
@@ -29,6 +30,7 @@ from edgevent.fluidsettings.values import (
     write_entries,
     write_line,
 )
+from edgevent.limits import MAX_LINE_BYTES
 
 
 def test_a_dash_and_an_underscore_are_the_same() -> None:
@@ -272,3 +274,14 @@ def test_the_newest_entry_wins_and_of_two_alike_always_the_same_one() -> None:
 
 def test_the_text_of_the_ground_is_read() -> None:
     assert len(parse_definitions(DEFINITIONS)) == 3
+
+
+def test_long_values_beside_a_long_default_are_left_out_of_a_description() -> None:
+    text = "\n" * 1_000
+    entries = tuple(Entry("a::b", priority, OLDEST_TIMESTAMP, text, "me") for priority in range(10))
+    setting = Described("a::b", "", "help", "\n" * 16_000, False, entries)
+    answer = write_description(Message("X"), setting)
+    assert len(answer.to_line()) < MAX_LINE_BYTES
+    found = read_description(answer)
+    assert (found.cut, found.default) == (True, setting.default)
+    assert [(one.priority, one.value) for one in found.entries] == [(p, None) for p in range(10)]

@@ -454,11 +454,51 @@ def test_many_changes_at_random_leave_the_true_picture(seen: Seen, seed: int) ->
     follow_changes(seen, seed, bursts=15, most=10)
 
 
-def follow_changes(seen: Seen, seed: int, bursts: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "seed"),
+    [
+        ("and exchanges", 196),
+        ("and exchanges", 629),
+        ("moves and exchanges", 52),
+        ("moves and exchanges", 1462),
+        ("moves", 5532),
+        ("moves", 7149),
+    ],
+)
+def test_many_moves_that_nobody_has_read_leave_the_true_picture(
+    seen: Seen, kinds: str, seed: int
+) -> None:
+    follow_changes(seen, seed, bursts=2, most=30, kinds=kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", ["and exchanges", "moves and exchanges", "moves"])
+@pytest.mark.parametrize("seed", range(500))
+def test_hundreds_of_bursts_of_moves_leave_the_true_picture(
+    seen: Seen, kinds: str, seed: int
+) -> None:
+    follow_changes(seen, seed, bursts=2, most=30, kinds=kinds)
+
+
+def test_a_folder_that_takes_the_place_of_another_one_is_told_once(seen: Seen) -> None:
+    w, view = seen.folder / "w", View()
+    seen.watch("w", callback=view.take, recursive=True, events=ALL)
+    seen.told()
+    (w / "sub" / "a").mkdir()
+    (w / "sub" / "a").rmdir()
+    (w / "sub").rename(w / "other")
+    for name in ("sub", "sub/a"):
+        (w / name).mkdir()
+    seen.told()
+    assert view.paths == content(w)
+    assert view.problems == []
+
+
+def follow_changes(seen: Seen, seed: int, bursts: int, most: int, kinds: str = "usual") -> None:
     root, outside, view = seen.folder / "w", seen.folder / "outside", View()
     outside.mkdir()
     seen.watch("w", callback=view.take, recursive=True, events=ALL)
-    hand = Hand(root, outside, seed)
+    hand = Hand(root, outside, seed, kinds)
     for _ in range(bursts):
         hand.written.clear()
         view.updated.clear()

@@ -77,7 +77,7 @@ def test_a_server_says_how_long_its_peers_may_take_nothing(
     server = moved.serve(
         Quiet, f"unix:{tmp_path}/slow", when_full="raise", slow_timeout=3.0, max_outbox_bytes=70_000
     )
-    peer, sock = meet(moved, server)
+    peer, _ = meet(moved, server)
     assert fill(peer) * 60_000 < limits.OUTBOX_BYTES
     with pytest.raises(QueueFullError):
         peer.send(BIG)

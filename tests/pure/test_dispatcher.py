@@ -642,6 +642,15 @@ def test_both_can_be_switched_off_again(table: Dispatcher, log: pytest.LogCaptur
     assert log.messages == []
 
 
+def test_a_trace_holds_for_commands_that_came_before_it_too(
+    table: Dispatcher, log: pytest.LogCaptureFixture
+) -> None:
+    deliver(table, "EVENT5")
+    table.set_trace(True)
+    deliver(table, "EVENT5")
+    assert log.messages == [r"peer-1: EVENT5 -> EVENT\d+ -> handle (7)"]
+
+
 def test_answers_are_sent_while_traced_too(dispatcher: Dispatcher) -> None:
     dispatcher.on("HI")(lambda message, peer: message.reply("HO"))
     dispatcher.set_trace(True)

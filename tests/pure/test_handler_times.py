@@ -135,3 +135,40 @@ def test_an_answer_that_is_none_names_the_handler() -> None:
 
     with pytest.raises(Exception, match="wrong"):
         deliver(dispatcher, "GO")
+
+
+def test_a_function_of_a_connection_is_counted_once_by_its_name() -> None:
+    def talk(connection: object) -> object:
+        if connection is None:
+            raise ZeroDivisionError
+        return connection
+
+    table = HandlerTable()
+    timed = table.timed_function(talk)
+    assert table.timed_function(timed) is timed
+    assert timed(5) == 5
+    with pytest.raises(ZeroDivisionError):
+        timed(None)
+    (key,) = counts(table)
+    assert key.endswith("talk")
+    assert counts(table)[key] == (2, 1)
+
+
+def test_a_method_is_counted_as_long_as_its_object_can_say_so() -> None:
+    class Slotted:
+        __slots__ = ()
+
+        def process_message(self, message: object) -> bool:
+            return True
+
+    class Usual(Slotted):
+        pass
+
+    table = HandlerTable()
+    for one in (Slotted(), Usual(), Usual()):
+        table.time_method(one, "process_message")
+        table.time_method(one, "process_message")
+        assert one.process_message(Message("A")) is True
+    (key,) = counts(table)
+    assert key.endswith("Slotted.process_message")
+    assert counts(table)[key] == (2, 0)

@@ -170,7 +170,7 @@ def test_a_path_that_is_no_file_is_waited_for(start: Start, tmp_path: Path) -> N
         sender.send(record("lost at the end"))
         daemon.wait_until(re.compile("Is a directory: records wait"))
     assert daemon.stop() == 0
-    assert "snaplogger.log: 1 log records were lost at the end" in daemon.output
+    assert "snaplogger.log: 1 log record was lost at the end" in daemon.output
 
 
 # --- rotation -------------------------------------------------------------------------------------
@@ -375,3 +375,33 @@ def test_the_configuration_can_be_checked(tmp_path: Path) -> None:
     assert f"folder file/x: files cannot be made in {tmp_path}/file" in done.stderr
     done = run("snaploggerd", *words[:5], "--path-template=off", folder=tmp_path)
     assert "records would go nowhere" in done.stderr
+
+
+def test_a_folder_of_the_socket_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    done = run("snaploggerd", *OFF, "--folder=a", folder=tmp_path, RUNTIME_DIRECTORY="/dev/null")
+    assert done.returncode == 1
+    why = "unix:/dev/null/snaploggerd.sock: its folder cannot be made: File exists"
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Stranger:
+    """A peer that may not control the daemon; keeps what it is answered."""
+
+    name = "a stranger"
+    may_control = False
+    answers_errors = True
+
+    def __init__(self) -> None:
+        self.answers: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.answers.append(message)
+
+
+@pytest.mark.parametrize("command", ["PAUSE", "UNPAUSE"])
+def test_a_stranger_may_not_control_it(tmp_path: Path, command: str) -> None:
+    program, peer = Program(config_folder=tmp_path), Stranger()
+    program.service.dispatcher.dispatch(Message(command), peer)
+    assert [one.command for one in peer.answers] == ["INVALID"]
+    assert not program.streams.is_paused

@@ -499,7 +499,7 @@ def test_what_is_lost_at_an_exchange_of_files_may_come_again(
         collector.flush()
     assert (answers.lines, collector.counts["repeats"]) == ([], 1)
     collector.exchange(collector_in(tmp_path / "b").store)
-    assert "1 log records were lost at the end" in caplog.text
+    assert "1 log record was lost at the end" in caplog.text
     collector.take(Message("LOG", fields), source)
     collector.flush()
     assert answers.lines == [b"LOG_ACKNOWLEDGE serial=1\n"]
@@ -537,6 +537,18 @@ def test_what_is_not_durable_is_not_acknowledged(
     collector.exchange(None)
     collector.close()
     assert answers.lines == []
+
+
+def test_the_folders_of_a_durable_file_are_durable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("edgevent.snaplogger.log_files._sync_folder", synced.append)
+    file: RecordFile[None] = RecordFile(f"{tmp_path}/a/b/c.log", Settings(sync=True))
+    file.add(b"x\n")
+    file.write()
+    file.close()
+    assert synced == [f"{tmp_path}/a/b", f"{tmp_path}/a", f"{tmp_path}"]
 
 
 def test_an_internal_failure_is_not_silent(

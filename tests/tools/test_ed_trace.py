@@ -49,6 +49,7 @@ class Running:
             "--signal=off",
             f"--unix-listen={self.address}",
             "--known-service=later",
+            "--settle=0s",
             folder=folder,
         )
         self.program.wait_for("listening on unix:")

@@ -239,7 +239,7 @@ def test_it_starts_without_any_configuration(
     service = start_service(
         [*own_namespaces("-n"), "sh", "-c", script],
         ready="receiving at udp:",  # systemd's socket is in the other network
-        env={"RUNTIME_DIRECTORY": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        env={"RUNTIME_DIRECTORY": str(tmp_path), "STATE_DIRECTORY": str(tmp_path)},
     )
     assert service.stop() == 0
     for text in ("tcp://127.0.0.1:4040", "udp://127.0.0.1:4041", f"unix:{tmp_path}/communicatord"):
