@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from ..answers import Peer, quoted
 from ..message import Message
-from .conditions import Conditions
+from .conditions import PeerConditions
 from .held import CacheRules
 from .station import Station
 
@@ -51,7 +51,7 @@ class Reports:
         server: str,
         counts: Counter[str],
         on_undelivered: list[Undelivered],
-        conditions: Conditions,
+        conditions: PeerConditions,
     ) -> None:
         self._server = server
         self._counts = counts

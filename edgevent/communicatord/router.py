@@ -16,7 +16,7 @@ from ..errors import MessageError
 from ..limits import MAX_LINE_BYTES
 from ..message import Message, parse_text
 from .broadcasting import Broadcasts
-from .conditions import Conditions
+from .conditions import PeerConditions
 from .held import DEFAULT_TTL, MAX_HELD, MAX_HELD_BYTES, CacheRules, HeldMessages
 from .presence import NameTakenError as NameTakenError
 from .presence import Presence
@@ -87,7 +87,7 @@ class Router(Presence):
         super().__init__(server, known, settling, monotonic)
         self.own_address = own_address
         self.counts: Counter[str] = Counter()
-        self.conditions = Conditions(monotonic)
+        self.conditions = PeerConditions(monotonic)
         self.held_ttl = held_ttl
         self.held = HeldMessages(
             monotonic, self._expired, max_messages=max_held, max_bytes=max_held_bytes

@@ -16,10 +16,10 @@ from network_ground import MovedClock
 from router_ground import Peer, service
 
 from edgevent import Address, ConnectionLostError, Message
-from edgevent.communicatord import clock_status, conditions
+from edgevent.communicatord import clock_status
 from edgevent.communicatord.alive import AliveQuestions
 from edgevent.communicatord.clock_status import ClockStatus
-from edgevent.communicatord.conditions import Conditions
+from edgevent.communicatord.conditions import PeerConditions
 from edgevent.communicatord.daemon import Daemon
 from edgevent.communicatord.load_average import LoadAverage, read_load
 from edgevent.communicatord.router import Router
@@ -38,7 +38,7 @@ def test_a_condition_is_logged_once_a_minute(
     clock: MovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "edgevent.communicatord")
-    said = Conditions(clock.now)
+    said = PeerConditions(clock.now)
     for peer in ("one", "one", "one", "other"):
         said.say(logging.WARNING, peer, "late", "%s was late", "it")
     assert caplog.messages == ["one: it was late", "other: it was late"]
@@ -49,31 +49,6 @@ def test_a_condition_is_logged_once_a_minute(
         "one: late by 5% (2 more since the last such line)",
         "other: late",
     ]
-
-
-def test_conditions_are_not_remembered_without_end(
-    clock: MovedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conditions, "MAX_CONDITIONS", 10)
-    said = Conditions(clock.now)
-    for number in range(100):
-        said.say(logging.INFO, f"peer {number}", "late", "late")
-        assert sum(map(len, said._said.values())) <= 10
-        if number == 55:
-            clock.advance(61.0)
-
-
-def test_a_peer_that_makes_up_conditions_has_few(
-    clock: MovedClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "edgevent.communicatord")
-    said = Conditions(clock.now)
-    for number in range(100):
-        said.say(logging.INFO, "one", f"condition {number}", "%d", number)
-    assert len(caplog.messages) == conditions.MAX_OF_PEER + 1
-    clock.advance(61.0)
-    said.say(logging.INFO, "one", "condition 99", "again")
-    assert caplog.messages[-1] == "one: again (79 more since the last such line)"
 
 
 # --- the clock ------------------------------------------------------------------------------------

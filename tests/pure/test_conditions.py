@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from edgevent import limits
-from edgevent.conditions import Conditions
+from edgevent.conditions import MAX_OF_PEER, Conditions
 
 
 @pytest.fixture
@@ -41,4 +41,24 @@ def test_what_is_known_of_conditions_is_bounded(
     conditions.say(71.0, "e", "e")
     conditions.say(71.0, "b", "b")
     assert caplog.messages[4:] == ["e", "b"]  # there was no room
-    assert len(conditions._said) <= 3
+    assert conditions._count <= 3
+
+
+def test_what_many_peers_repeat_is_bounded_too(
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOGGED_PEERS", 10)
+    for number in range(100):
+        now = 61.0 if number > 55 else 0.0
+        conditions.say(now, "late", "late", peer=f"peer {number}")
+        assert sum(map(len, conditions._said.values())) == conditions._count <= 10
+
+
+def test_a_peer_that_makes_up_conditions_has_few(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = [conditions.say(0.0, f"no. {n}", "%s: %d", "one", n, peer="one") for n in range(100)]
+    assert sum(said) == len(caplog.messages) == MAX_OF_PEER + 1
+    assert conditions.say(0.0, "no. 99", "another's", peer="other")
+    conditions.say(61.0, "no. 99", "again", peer="one")
+    assert caplog.messages[-1] == "again (79 more since the last such line)"
