@@ -17,6 +17,7 @@ BOOLEANS: Final = ("true", "on", "yes", "1", "false", "off", "no", "0")
 SPECIALS: Final = ("show_config", "check_config", "write_out_config_file")
 """The options that show, check or write the others, by their names in the result."""
 
+_OFF: Final = ("off", "no", "none")
 _MAX_COUNT: Final = 100
 _WITHOUT_KEY: Final = ("help", "version", "config_file", *SPECIALS)
 # Words that the values of sections may have among others: an option of a listener, say.
@@ -202,3 +203,24 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Give the end of an error with the known word that is most like a wrong one, if one is."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def is_off(text: str) -> bool:
+    """Whether a value says that there is to be none: a listener that is not wanted, for example."""
+    return text.lower() in _OFF
+
+
+def text_or_off(value: object) -> str:
+    """Writes a value so that it can be read again, where there may be none."""
+    return str(value) if value else _OFF[0]
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Makes a conversion of whole numbers within limits."""
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdecimal() and least <= int(text) <= most:
+            return int(text)
+        raise OptionError(f"{text[:32]!r}: a number from {least} to {most} was expected")
+
+    return read

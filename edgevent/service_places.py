@@ -309,3 +309,22 @@ def _unknown(address: Address, word: str, name: str, known: list[str]) -> str:
     if name in known:
         return f"{word!r}: NAME=VALUE was expected of {address.scheme}:"
     return f"{word!r}: there is no such setting of {address.scheme}:{nearest(name, known)}"
+
+
+def unix_place(address: Address, group: str, settings: Mapping[str, Any]) -> Place:
+    """Gives a Unix socket for a group, by name or number; without one it is its user's alone."""
+    if not group:
+        return Place(address, {**settings, "mode": limits.UNIX_SOCKET_MODE})
+    whose = int(group) if group.isdecimal() else group
+    return Place(address, {**settings, "mode": limits.UNIX_GROUP_SOCKET_MODE, "group": whose})
+
+
+def datagram_place(
+    address: Address, secret_code: str | None, keys: str | None, **settings: Any
+) -> Place:
+    """Gives a place of datagrams, with a secret code or keys that sign them, if one is given."""
+    if secret_code:
+        settings["secret_code"] = secret_code
+    if keys:
+        settings["auth"] = keys
+    return Place(address, settings)

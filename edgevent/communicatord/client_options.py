@@ -11,6 +11,7 @@ from ..dispatcher import Dispatcher
 from ..errors import AddressError, OptionError
 from ..option_checks import tls_problems
 from ..option_groups import add_tls_options, tls_from_options
+from ..option_values import is_off, text_or_off
 from ..options import OptionParser
 from ..tls import TlsOptions
 from .client import CommunicatorConnection
@@ -18,8 +19,6 @@ from .places import default_daemon, parse_daemon
 
 PREFIX: Final = "communicator-"
 """What the names of the options of TLS begin with."""
-
-_OFF: Final = ("off", "no", "none")
 
 
 def add_communicator_options(parser: OptionParser, *, tls: bool = True) -> None:
@@ -36,7 +35,7 @@ def add_communicator_options(parser: OptionParser, *, tls: bool = True) -> None:
     parser.add(
         "--communicator-listen",
         type=_daemon,
-        to_text=_text,
+        to_text=text_or_off,
         metavar="ADDRESS|off",
         help="where the communicatord is, such as cd://127.0.0.1:4040 or cds://host"
         " (default: $COMMUNICATOR_LISTEN, or its Unix socket)",
@@ -105,8 +104,4 @@ def communicator_from_options(
 
 
 def _daemon(text: str) -> Address | bool:
-    return False if text.lower() in _OFF else parse_daemon(text)
-
-
-def _text(value: Address | bool) -> str:
-    return str(value) if value else "off"
+    return False if is_off(text) else parse_daemon(text)

@@ -14,12 +14,12 @@ from typing import Final
 from ..address import Address
 from ..errors import AddressError, OptionError, UsageError
 from ..option_checks import address_problems, tls_problems
+from ..option_values import is_off, whole_number
 from ..options import OptionParser
 from ..tls import TlsOptions
 from .links import MAX_GOSSIP_PAUSE, MAX_LINKS, LinkSettings
 from .neighbors import REMOTE_PORT, SECURE_PORT, parse_neighbors, written
 
-_OFF: Final = ("off", "no", "none")
 _SYSTEM_FOLDER: Final = "/var/lib/communicator"
 
 
@@ -56,7 +56,7 @@ def add_link_options(parser: OptionParser) -> None:
     )
     parser.add(
         "--max-links",
-        type=_links,
+        type=whole_number(1, 10_000),
         default=MAX_LINKS,
         metavar="N",
         help=f"the most other daemons that are connected (default: {MAX_LINKS})",
@@ -196,7 +196,7 @@ def make_folder(settings: LinkSettings) -> None:
 
 
 def _plain(text: str) -> Address | bool:
-    if text.lower() in _OFF:
+    if is_off(text):
         return False
     address = Address.parse(text, default_port=REMOTE_PORT)
     if address.scheme != "tcp":
@@ -205,7 +205,7 @@ def _plain(text: str) -> Address | bool:
 
 
 def _secure(text: str) -> Address | bool:
-    if text.lower() in _OFF:
+    if is_off(text):
         return False
     address = Address.parse(text, default_scheme="tls", default_port=SECURE_PORT)
     if address.scheme != "tls":
@@ -215,12 +215,6 @@ def _secure(text: str) -> Address | bool:
 
 def _text(value: Address | bool) -> str:
     return written(value) if isinstance(value, Address) else "off"
-
-
-def _links(text: str) -> int:
-    if text.isascii() and text.isdecimal() and 1 <= int(text) <= 10_000:
-        return int(text)
-    raise OptionError(f"{text[:32]!r}: a number from 1 to 10000 was expected")
 
 
 def _problems(options: argparse.Namespace) -> Iterator[str]:

@@ -16,8 +16,9 @@ from ..address import Address
 from ..errors import EdgeventError, OptionError
 from ..limits import MAX_CONNECTIONS
 from ..option_groups import add_definition_options
+from ..option_values import is_off, text_or_off, whole_number
 from ..options import OptionParser
-from ..service_places import Place
+from ..service_places import Place, datagram_place, unix_place
 from .alive import SILENCE
 from .held import DEFAULT_TTL, MAX_HELD, MAX_HELD_BYTES, TTL
 from .naming import own_name, socket_path
@@ -36,7 +37,6 @@ again within two."""
 
 SERVICES_FOLDER: Final = "/usr/share/communicator/services"
 
-_OFF: Final = ("off", "no", "none")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _SUFFIX: Final = ".service"
 
@@ -61,7 +61,7 @@ def add_options(parser: OptionParser) -> None:
     parser.add(
         "--local-listen",
         type=_listener(_local),
-        to_text=_text,
+        to_text=text_or_off,
         default=_local(f"127.0.0.1:{LOCAL_PORT}"),
         metavar="ADDRESS|off",
         help=f"where services connect by TCP, on loopback (default: tcp://127.0.0.1:{LOCAL_PORT})",
@@ -69,7 +69,7 @@ def add_options(parser: OptionParser) -> None:
     parser.add(
         "--unix-listen",
         type=_listener(_unix),
-        to_text=_text,
+        to_text=text_or_off,
         metavar="PATH|off",
         help="where services connect by a Unix socket (default: communicatord.sock in"
         " RuntimeDirectory, or in the user's own folder)",
@@ -83,7 +83,7 @@ def add_options(parser: OptionParser) -> None:
     parser.add(
         "--signal",
         type=_listener(_datagrams),
-        to_text=_text,
+        to_text=text_or_off,
         default=_datagrams(f"127.0.0.1:{SIGNAL_PORT}"),
         metavar="ADDRESS|off",
         help=f"where datagrams come (default: udp://127.0.0.1:{SIGNAL_PORT})",
@@ -121,27 +121,27 @@ def add_options(parser: OptionParser) -> None:
 def _add_limits(parser: OptionParser) -> None:
     parser.add(
         "--max-connections",
-        type=_number(5, 100_000),
+        type=whole_number(5, 100_000),
         default=MAX_CONNECTIONS,
         metavar="N",
         help=f"the most peers of each listener (default: {MAX_CONNECTIONS})",
     )
     parser.add(
         "--max-pending-connections",
-        type=_number(5, 4_096),
+        type=whole_number(5, 4_096),
         metavar="N",
         help="the most peers that wait to be accepted",
     )
     parser.add(
         "--max-held",
-        type=_number(0, 1_000_000),
+        type=whole_number(0, 1_000_000),
         default=MAX_HELD,
         metavar="N",
         help=f"the most messages that are held for one service (default: {MAX_HELD})",
     )
     parser.add(
         "--max-held-bytes",
-        type=_number(0, 1 << 30),
+        type=whole_number(0, 1 << 30),
         default=MAX_HELD_BYTES,
         metavar="N",
         help=f"the most bytes of them (default: {MAX_HELD_BYTES})",
@@ -188,18 +188,9 @@ def listeners_of(options: argparse.Namespace) -> dict[str, Place]:
         found["local"] = Place(options.local_listen, streams)
     unix = _unix(socket_path()) if options.unix_listen is None else options.unix_listen
     if unix:
-        settings = {**streams, "mode": 0o660 if options.unix_group else 0o600}
-        if options.unix_group:
-            group = options.unix_group
-            settings["group"] = int(group) if group.isdecimal() else group
-        found["unix"] = Place(unix, settings)
+        found["unix"] = unix_place(unix, options.unix_group, streams)
     if options.signal:
-        settings = {}
-        if options.signal_secret:
-            settings["secret_code"] = options.signal_secret
-        if options.signal_keys:
-            settings["auth"] = options.signal_keys
-        found["signal"] = Place(options.signal, settings)
+        found["signal"] = datagram_place(options.signal, options.signal_secret, options.signal_keys)
     return found
 
 
@@ -238,13 +229,9 @@ def tell_of_unused(options: argparse.Namespace) -> None:
 
 def _listener(convert: Callable[[str], Address]) -> Callable[[str], Address | bool]:
     def read(text: str) -> Address | bool:
-        return False if text.lower() in _OFF else convert(text)
+        return False if is_off(text) else convert(text)
 
     return read
-
-
-def _text(value: Address | bool) -> str:
-    return str(value) if value else "off"
 
 
 def _local(text: str) -> Address:
@@ -292,15 +279,6 @@ def _name_of(kind: str) -> Callable[[str], str]:
             f"{text[:64]!r} is no name of a {kind}: letters, digits and '_' were expected,"
             " no digit first"
         )
-
-    return read
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if text.isascii() and text.isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise OptionError(f"{text[:32]!r}: a number from {least} to {most} was expected")
 
     return read
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ..address import Address
 from ..errors import AddressError, EdgeventError, OptionError
+from ..option_values import whole_number
 from ..options import OptionParser
 from .definitions import SettingDefinitions
 
@@ -60,7 +61,7 @@ def add_options(parser: OptionParser) -> None:
     )
     parser.add(
         "--history",
-        type=_number(0, MAX_HISTORY),
+        type=whole_number(0, MAX_HISTORY),
         default=100,
         metavar="N",
         help=f"how many changes of each setting are kept, up to {MAX_HISTORY} (default: 100)",
@@ -108,15 +109,6 @@ def tell_of_unused(options: argparse.Namespace) -> None:
         if getattr(options, name.replace("-", "_"), None) is not None:
             hint = "; --import takes its text" if name == "settings" else ""
             logger.warning("option %s: this daemon has no use for it%s", name, hint)
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if text.isascii() and text.isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise OptionError(f"{text[:32]!r}: a number from {least} to {most} was expected")
-
-    return read
 
 
 def _addresses(text: str) -> tuple[str, ...]:

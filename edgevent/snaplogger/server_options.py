@@ -15,8 +15,9 @@ from typing import Any, Final
 from ..address import Address
 from ..errors import OptionError
 from ..log_levels import read_level, show_level
+from ..option_values import is_off, text_or_off, whole_number
 from ..options import OptionParser
-from ..service_places import Place, parse_listener
+from ..service_places import Place, datagram_place, parse_listener, unix_place
 from .line_form import DEFAULT_FORM, LineForm, PathTemplate
 from .log_files import KEPT_BYTES
 from .ordering import ORDER_WAIT
@@ -28,7 +29,6 @@ LOGS_FOLDER: Final = "/var/log/snaplogger"
 MAX_LINE_BYTES: Final = 1024 * 1024
 """The longest line with a record, over a stream."""
 _MAX_DATAGRAM: Final = 65_507  # what UDP over IPv4 can carry
-_OFF: Final = ("off", "no", "none")
 _TARGETS: Final = ("journal", "stderr", "syslog")
 _SIZE: Final = re.compile(r"([0-9]{1,12})\s*([kmg]?)(i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -49,7 +49,7 @@ def add_options(parser: OptionParser) -> None:
     parser.add(
         "--path-template",
         type=_template,
-        to_text=lambda value: str(value) if value else "off",
+        to_text=text_or_off,
         default=PathTemplate("snaplogger.log"),
         metavar="PATH|off",
         help="the file of a record below the folder, such as ${source_ip}/${component}.log"
@@ -86,7 +86,7 @@ def _add_listeners(parser: OptionParser) -> None:
     parser.add(
         "--tcp-listen",
         type=_listener("tcp"),
-        to_text=_text,
+        to_text=text_or_off,
         default=_listener("tcp")(f"127.0.0.1:{DEFAULT_PORT}"),
         metavar="ADDRESS|off",
         help=f"where records come by TCP (default: tcp://127.0.0.1:{DEFAULT_PORT})",
@@ -102,7 +102,7 @@ def _add_listeners(parser: OptionParser) -> None:
     parser.add(
         "--udp-listen",
         type=_listener("udp"),
-        to_text=_text,
+        to_text=text_or_off,
         default=_listener("udp")(f"127.0.0.1:{DEFAULT_PORT}"),
         metavar="ADDRESS|off",
         help=f"where records come by UDP (default: udp://127.0.0.1:{DEFAULT_PORT})",
@@ -112,7 +112,7 @@ def _add_listeners(parser: OptionParser) -> None:
     parser.add(
         "--unix-listen",
         type=_listener("unix"),
-        to_text=_text,
+        to_text=text_or_off,
         metavar="PATH|off",
         help=f"where records come by a Unix socket (default: {SOCKET_NAME} in RuntimeDirectory, or"
         " in the user's own folder)",
@@ -130,7 +130,7 @@ def _add_limits(parser: OptionParser) -> None:
     )
     parser.add(
         "--keep-files",
-        type=_number(0, 1_000),
+        type=whole_number(0, 1_000),
         default=8,
         metavar="N",
         help="so many renamed files are kept (default: 8)",
@@ -149,14 +149,14 @@ def _add_limits(parser: OptionParser) -> None:
     )
     parser.add(
         "--rate-limit",
-        type=_number(0, 10_000_000),
+        type=whole_number(0, 10_000_000),
         default=0,
         metavar="N",
         help="so many records a second may each sender send (default: 0, for any number)",
     )
     parser.add(
         "--rate-burst",
-        type=_number(0, 10_000_000),
+        type=whole_number(0, 10_000_000),
         default=0,
         metavar="N",
         help="so many at once after a silence (default: those of one second)",
@@ -197,20 +197,15 @@ def listeners_of(options: argparse.Namespace) -> dict[str, Place]:
         found["tls"] = options.tls_listen.at(streams)
     unix = _unix_path() if options.unix_listen is None else options.unix_listen
     if unix:
-        settings = {**streams, "mode": 0o660 if options.unix_group else 0o600}
-        if options.unix_group:
-            group = options.unix_group
-            settings["group"] = int(group) if group.isdecimal() else group
-        found["unix"] = Place(unix, settings)
+        found["unix"] = unix_place(unix, options.unix_group, streams)
     if options.udp_listen:
-        settings = {}
-        if not options.udp_listen.is_unix:
-            settings["max_datagram_bytes"] = _MAX_DATAGRAM
-        if options.udp_listen_secret_code:
-            settings["secret_code"] = options.udp_listen_secret_code
-        if options.udp_listen_keys:
-            settings["auth"] = options.udp_listen_keys
-        found["udp"] = Place(options.udp_listen, settings)
+        settings = {} if options.udp_listen.is_unix else {"max_datagram_bytes": _MAX_DATAGRAM}
+        found["udp"] = datagram_place(
+            options.udp_listen,
+            options.udp_listen_secret_code,
+            options.udp_listen_keys,
+            **settings,
+        )
     return found
 
 
@@ -245,7 +240,7 @@ def _listener(kind: str) -> Callable[[str], Address | bool]:
     schemes, expected, example = _KINDS[kind]
 
     def read(text: str) -> Address | bool:
-        if not text or text.lower() in _OFF:  # the C++ daemon's is empty
+        if not text or is_off(text):  # the C++ daemon's is empty
             return False
         port = None if kind == "unix" else DEFAULT_PORT
         address = Address.parse(text, default_scheme=kind, default_port=port)
@@ -257,7 +252,7 @@ def _listener(kind: str) -> Callable[[str], Address | bool]:
 
 
 def _tls_listener(text: str) -> Place | bool:
-    if not text or text.lower() in _OFF:
+    if not text or is_off(text):
         return False
     place = parse_listener(
         "", text if "://" in text or text.startswith("tls+") else f"tls://{text}"
@@ -269,12 +264,8 @@ def _tls_listener(text: str) -> Place | bool:
     return place
 
 
-def _text(value: Address | bool) -> str:
-    return str(value) if value else "off"
-
-
 def _template(text: str) -> PathTemplate | None:
-    return None if text.lower() in _OFF else PathTemplate(text)
+    return None if is_off(text) else PathTemplate(text)
 
 
 def _size(text: str) -> int:
@@ -284,15 +275,6 @@ def _size(text: str) -> int:
             f"size {text[:32]!r}: a number was expected, such as 65536, 64KiB or 10MiB"
         )
     return int(found[1]) * _UNITS[found[2].lower()]
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if text.isascii() and text.isdecimal() and least <= int(text) <= most:
-            return int(text)
-        raise OptionError(f"{text[:32]!r}: a number from {least} to {most} was expected")
-
-    return read
 
 
 def _problems(options: argparse.Namespace) -> Iterator[str]:
