@@ -417,6 +417,8 @@ def test_the_script_starts_fast_and_is_small() -> None:
 
 def test_it_can_be_ended_before_it_has_begun() -> None:
     program = Program()
-    program.ready(Message("READY"))  # which is for services
-    program.stop(False)
-    assert program.daemon is None
+    with program.service.communicator as communicator:  # which main() would end at once
+        program.ready(Message("READY"))  # which is for services
+        program.stop(False)
+        assert program.daemon is None
+        assert communicator.run()
