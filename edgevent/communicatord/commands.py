@@ -25,6 +25,7 @@ MAX_DEPARTED: Final = 1_000
 MAX_PAGE_BYTES: Final = 32_000
 """About so many bytes of names are in one answer."""
 
+_LINK: Final = "remote communicator"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
@@ -164,6 +165,8 @@ class ServiceCommands:
 
     def _left(self, station: Station) -> None:
         service, since = station.service, station.up_since
+        if station.kind == "remote" and not self.router.stopping:
+            self._tell_link(station, "down", int(self._now()))
         if station.kind != "local":
             return
         logger.info("%s is not registered any more", service)
@@ -173,6 +176,18 @@ class ServiceCommands:
         if self.router.stopping:
             return  # all go now, which each of them is told
         self.tell(self._status(service, "down", *self._departed[service]))
+
+    def link_is_up(self, station: Station) -> None:
+        """Tells all services that have listed STATUS that another daemon is connected."""
+        self._tell_link(station, "up")
+
+    def _tell_link(self, station: Station, status: str, down_since: int = 0) -> None:
+        # As the C++ daemon has it, the "service" is the name of the connection.
+        name = station.label
+        if not name.startswith(_LINK) and station.address is not None:
+            name = f"{_LINK} (in): {station.address.endpoint}"
+        found = self._status(name, status, station.up_since, down_since)
+        self.tell(found.with_parameters(server_name=station.server))
 
     def tell_status(self, station: Station, status: str) -> None:
         """Tells all services that have listed STATUS that one is there."""

@@ -107,7 +107,7 @@ class Daemon:
         self.links = Links(self.router, self.dispatcher)
         DaemonCommands(self.links, self.dispatcher)
         self.computer.cluster = self._cluster
-        self.links.on_connected.append(self._ask_load)
+        self.links.on_connected += (self._ask_load, self.services.link_is_up)
 
     def add_links(self, communicator: Communicator, settings: LinkSettings) -> None:
         """Links this daemon to those of other computers; see :meth:`Links.start`."""

@@ -76,6 +76,21 @@ def test_the_greater_one_is_accepted(small: Computer, caller: Caller) -> None:
     ]
 
 
+def test_services_that_listed_status_are_told_of_links(small: Computer, caller: Caller) -> None:
+    small.watch("STATUS", "HANGUP")
+    caller.says(CONNECT)
+    assert caller.hears().partition(" ")[2].startswith("ACCEPT ")
+    (line,) = told(small)
+    since = rf"up_since={small.router.remotes['big'].up_since}"
+    link = r"STATUS cache=no;{}server_name=big;service=remote communicator \(in\): [0-9.]+:[0-9]+"
+    assert re.fullmatch(rf"{link.format('')};status=up;{since}", line)
+    small.cut("big")
+    until(lambda: not small.linked())
+    status, hangup = told(small)
+    assert re.fullmatch(rf"{link.format('down_since=[0-9]+;')};status=down;{since}", status)
+    assert hangup == "./HANGUP server_name=big"
+
+
 def test_messages_go_both_ways_as_the_other_daemon_writes_them(
     small: Computer, caller: Caller
 ) -> None:
