@@ -1,7 +1,7 @@
 """Broadcasts between computers: each is handled once, and none goes round for ever.
 
-The parameters are those of the C++ daemon (``../shared/reference/services.md`` tells them); they
-stand on the copies that go to other daemons only.
+The parameters are those of the C++ daemon; they stand on the copies
+that go to other daemons only.
 """
 
 from __future__ import annotations

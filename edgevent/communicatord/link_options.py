@@ -1,6 +1,6 @@
 """The options for the links to the daemons of other computers.
 
-The names are those of the C++ daemon (services.md, section 1.3), where it has the option.
+The names are those of the C++ daemon, where it has the option.
 """
 
 from __future__ import annotations

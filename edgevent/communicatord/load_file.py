@@ -1,6 +1,6 @@
 """The file of the loads of other computers, which services of the C++ library read.
 
-It is ``loadavg.lavg`` of the C++ daemon (services.md, section 1.16): ``LAVG``, a version, and for
+It is ``loadavg.lavg`` of the C++ daemon: ``LAVG``, a version, and for
 each computer a ``timespec``, a ``sockaddr_in6`` (ipv6(7); IPv4 is mapped) whose port is always
 4040, and the load as a ``float``, all as this machine has them in memory.
 """

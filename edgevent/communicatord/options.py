@@ -1,6 +1,6 @@
 """The options of communicatord, and what they make of its listeners and limits.
 
-The names are those of the C++ daemon (services.md, section 1.3), so that its file can be read.
+The names are those of the C++ daemon, so that its file can be read.
 """
 
 from __future__ import annotations

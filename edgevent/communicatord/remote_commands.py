@@ -1,6 +1,6 @@
 """What daemons say to each other: CONNECT, ACCEPT, REFUSE, DISCONNECT, GOSSIP, FORGET, ROUTES.
 
-The commands and their parameters are those of the C++ daemon (services.md, section 1.13), but for
+The commands and their parameters are those of the C++ daemon, but for
 ROUTES, which only daemons of this kind tell each other.
 """
 

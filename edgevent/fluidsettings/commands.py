@@ -1,4 +1,4 @@
-"""What clients ask of the daemon, and what they are answered (services.md, 2.5).
+"""What clients ask of the daemon, and what they are answered.
 
 PUT and DELETE are answered when they are on the disk. The connection does not wait for that: other
 messages of other senders go on, and what the same sender asks meanwhile comes after.

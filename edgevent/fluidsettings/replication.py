@@ -1,4 +1,4 @@
-"""Daemons of several computers keep each other equal (services.md, 2.6).
+"""Daemons of several computers keep each other equal.
 
 Each dials those that it is told of. Over a link that is up both say what they have as one number;
 where that differs, each sends all that it has, values and deletions, and takes over what wins. From

@@ -1,4 +1,4 @@
-"""The settings as a text file of the C++ daemon: written, and taken over (services.md, 2.4)."""
+"""The settings as a text file of the C++ daemon: written, and taken over."""
 
 from __future__ import annotations
 

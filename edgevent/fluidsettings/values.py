@@ -102,7 +102,7 @@ class Change:
     recorded: int
 
 
-# --- between daemons (services.md, 2.6) -----------------------------------------------------------
+# --- between daemons -----------------------------------------------------------
 
 
 def _escape(text: str) -> str:
@@ -167,7 +167,7 @@ def _checked(name: str, priority: str, timestamp: str, value: str | None, who: s
     return Entry(name, check_priority(int(priority)), int(timestamp), value, who)
 
 
-# --- files (services.md, 2.4) ---------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------
 
 
 def write_line(entry: Entry) -> str:

@@ -1,6 +1,6 @@
 """The options of snaploggerd, and what they make of its listeners, files and limits.
 
-Where the C++ daemon has an option for the same (services.md, section 3.2), the name is its.
+Where the C++ daemon has an option for the same, the name is its.
 """
 
 from __future__ import annotations

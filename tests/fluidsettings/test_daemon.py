@@ -1,4 +1,4 @@
-"""The daemon as a process: what clients ask, and what they are answered (services.md, 2.5, 7)."""
+"""The daemon as a process: what clients ask, and what they are answered."""
 
 from __future__ import annotations
 

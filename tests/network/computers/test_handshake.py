@@ -1,6 +1,6 @@
 """The handshake of two daemons, with the lines of the C++ daemon on the other side.
 
-They are those of services.md, sections 1.13, 1.22 and 7, with loopback addresses.
+They are those that the C++ daemon writes, with loopback addresses.
 """
 
 from __future__ import annotations
