@@ -261,7 +261,7 @@ class Message:
 
     def reply(self, command: str, parameters: Mapping[str, Any] | None = None) -> Message:
         """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
-        key = ("", "", *self._header[:2], command)
+        key = ("", "", self._header[0], self._header[1], command)
         header = built_headers.get(key) or build_header(key)
         texts, plain = to_texts(parameters, command) if parameters else ({}, True)
         serial = self.get("serial")
