@@ -8,6 +8,7 @@ opens a socket.
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import re
 import shlex
@@ -19,7 +20,7 @@ from . import limits
 from .address import Address
 from .backoff import Backoff
 from .durations import parse_duration
-from .errors import EdgeventError, OptionError, UsageError
+from .errors import EdgeventError, ListenError, OptionError, UsageError
 from .option_values import nearest
 from .runtime.room import WhenFull
 from .tls import TlsOptions
@@ -328,3 +329,16 @@ def datagram_place(
     if keys:
         settings["auth"] = keys
     return Place(address, settings)
+
+
+def make_socket_folder(path: str) -> None:
+    """Makes the folder of a daemon's own Unix socket, if it is not there.
+
+    Raises:
+        ListenError: It cannot be made.
+    """
+    mode = 0o755 if os.geteuid() == 0 else 0o700
+    try:
+        os.makedirs(os.path.dirname(path), mode=mode, exist_ok=True)
+    except OSError as error:
+        raise ListenError(f"unix:{path}: its folder cannot be made: {error.strerror}") from None

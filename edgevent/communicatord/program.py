@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from ..dispatcher import Dispatcher
-from ..errors import ListenError
 from ..message import Message
 from ..options import OptionParser
 from ..service import Service
+from ..service_places import make_socket_folder
 from .daemon import NO_ADDRESS, Daemon, new_relay
 from .link_options import add_link_options, link_settings, make_folder
 from .load_average import INTERVAL as LOAD_INTERVAL
@@ -104,7 +103,7 @@ class Program:
             settling=options.settle,
         )
         if options.unix_listen is None:
-            _make_folder(socket_path())
+            make_socket_folder(socket_path())
         every = self.service.communicator.every
         every(daemon.alive.interval, daemon.alive.look, keep_running=False)
         loads = every(LOAD_INTERVAL, daemon.load.look, keep_running=False)
@@ -154,14 +153,6 @@ _AT_START = frozenset(
         "trace_group",
     }
 )
-
-
-def _make_folder(path: str) -> None:
-    folder = os.path.dirname(path)
-    try:
-        os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-    except OSError as error:
-        raise ListenError(f"unix:{path}: its folder cannot be made: {error.strerror}") from None
 
 
 def _parser() -> OptionParser:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..answers import Peer
 from ..defaults import is_obeyed
-from ..errors import ListenError, MessageError
+from ..errors import MessageError
 from ..links.datagram_peer import DatagramPeer
 from ..links.message import MessageConnection
 from ..log_handler import RecordHandler
@@ -21,6 +20,7 @@ from ..log_text import STANDARD_FORMAT, TIMELESS_FORMAT, LineFormatter
 from ..message import Message
 from ..options import OptionParser
 from ..service import Service
+from ..service_places import make_socket_folder
 from .collected import Source
 from .collector import Collector
 from .log_files import RETRY_INTERVAL, Settings
@@ -148,7 +148,7 @@ class Program:
         )
         self._apply(options)
         if options.unix_listen is None:
-            _make_folder(listeners_of(options)["unix"].address.path)
+            make_socket_folder(listeners_of(options)["unix"].address.path)
         if (logs := self.service.logs) is not None:
             logs.also_reopened.append(collector.reopen)
         self.service.communicator.every(RETRY_INTERVAL, self._look, keep_running=False)
@@ -223,14 +223,6 @@ def _register_when_asked(parser: OptionParser) -> None:
         if action.dest == "communicator_listen":
             action.default = False
             action.help = "where the communicatord is to register with (default: off)"
-
-
-def _make_folder(path: str) -> None:
-    folder = os.path.dirname(path)
-    try:
-        os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-    except OSError as error:
-        raise ListenError(f"unix:{path}: its folder cannot be made: {error.strerror}") from None
 
 
 def _parser() -> OptionParser:
