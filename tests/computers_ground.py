@@ -60,8 +60,7 @@ class Computer:
 
     def cut(self, other: str) -> None:
         """Breaks the link with another computer, without a word."""
-        stream: Any = self.router.remotes[other].deliver.__self__  # type: ignore[attr-defined]
-        stream._transport.sock.shutdown(2)
+        self.router.remotes[other].stream._transport.sock.shutdown(2)
 
 
 def computers(ground: Ground, names: str, **settings: Any) -> list[Computer]:

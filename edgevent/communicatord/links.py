@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..address import Address
 from ..communicator import Communicator
@@ -219,12 +219,9 @@ class Links:
         last = Message("SHUTDOWN" if quitting else "DISCONNECT")
         for station in tuple(self.router.remotes.values()):
             self.say(station, last)
-            self._stream_of(station).mark_done()
+            station.stream.mark_done()
         for link in tuple(self.dialled.values()):
             link.mark_done()
-
-    def _stream_of(self, station: Station) -> Any:
-        return station.deliver.__self__  # type: ignore[attr-defined]
 
     # --- who is reached ---------------------------------------------------------------------------
 
@@ -278,7 +275,7 @@ class Links:
             if station is not None:
                 self._said_goodbye.add(station)
                 self.say(station, Message("DISCONNECT"))
-                self._stream_of(station).mark_done()
+                station.stream.mark_done()
             if link is not None:
                 link.close()
             if gossip is not None:

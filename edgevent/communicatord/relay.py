@@ -51,13 +51,15 @@ class RelayedStream(MessageConnection):
         """Makes what the router is to know of the peer that has just come."""
         self._stalled_at = -1  # type: ignore[misc]  # its slot is in the classes that are used
         self._filters = True
-        return Station(
+        station = Station(
             self.deliver,
             self.dispatch_own,
             self.name,
             has_room=self.has_room,
             address=self._peer_address(),
         )
+        station.stream = self
+        return station
 
     def _peer_address(self) -> Address | None:
         try:

@@ -59,6 +59,7 @@ class Station:
         up_since: When it registered or connected, in seconds of the epoch.
         forwarded: How many messages of it went on to others.
         received: How many messages of others it was given.
+        stream: The connection of the peer, where it has one.
         may_control: Whether services get the STOP and the like that it sends them.
     """
 
@@ -83,6 +84,7 @@ class Station:
         "service",
         "services",
         "shortcuts",
+        "stream",
         "up_since",
     )
 
@@ -109,6 +111,7 @@ class Station:
         self.services: frozenset[str] = frozenset()
         self.heard_of: frozenset[str] = frozenset()
         self.up_since = 0
+        self.stream: Any = None
         self.forwarded = 0
         self.received = 0
         self.may_control = True
