@@ -170,12 +170,14 @@ class TextFramer(_Lines):
 
     def feed(self, data: bytes) -> list[str]:
         """Returns the lines that ``data`` completes, up to one that is too long."""
-        rest, limit = self._rest, self.max_line_bytes
-        last = data.rfind(b"\n")
-        if last < 0 or len(data) > limit or self.too_long:
+        rest, limit, size = self._rest, self.max_line_bytes, len(data)
+        if size > limit or self.too_long:
             return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
-        if rest is None and data.find(b"\n") == last == len(data) - 1:  # one line, as most are
-            return [data[:last].decode("utf-8", "surrogateescape")]
+        if rest is None and 0 <= data.find(b"\n") == size - 1:  # one line, as most are
+            return [data[:-1].decode("utf-8", "surrogateescape")]
+        last = data.rfind(b"\n")
+        if last < 0:
+            return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
         # All lines at once: no character crosses a newline, so it comes to the same.
         block: bytes | bytearray = data[:last]
         if rest is not None:
