@@ -12,7 +12,7 @@ from ..connection import Connection
 from ..errors import UsageError
 from ..runtime.clock import Alarm
 from ..runtime.traffic import Traffic
-from ..runtime.turns import IDLE, RUNNING, Turns
+from ..runtime.turns import IDLE, RUNNING, Turns, Worker
 from ..transport.datagram import Datagram, DatagramTransport
 
 logger = logging.getLogger("edgevent")
@@ -53,6 +53,9 @@ class _Lane:
     def run_unit(self, unit: Any) -> None:
         """Lanes have no units and never get here."""
         raise NotImplementedError
+
+    def turn_waits(self, worker: Worker) -> None:
+        """The next datagram takes another lane."""
 
 
 class DatagramFlow(Connection):

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import HandshakeError
 from ..limits import GOODBYE_TIMEOUT, READ_BYTES
 from ..runtime.clock import Alarm, Clock
-from ..runtime.turns import IDLE, Turns
+from ..runtime.turns import IDLE, Turns, Worker
 from ..transport.secure import TlsTransport
 
 logger = logging.getLogger("edgevent")
@@ -118,6 +118,9 @@ class Greeting:
     def run_unit(self, unit: Any) -> None:
         """A greeting has no units, and never gets here."""
         raise NotImplementedError
+
+    def turn_waits(self, worker: Worker) -> None:
+        """A greeting never waits."""
 
     def _too_late(self) -> None:
         self._alarm = None

@@ -53,6 +53,9 @@ class Task(Protocol):
     def run_unit(self, unit: Any, /) -> None:
         """Does one thing that has just come, when nothing else is to be done."""
 
+    def turn_waits(self, worker: Worker, /) -> None:
+        """Called in the hub when a turn of it waits for the first time; raises nothing."""
+
 
 class Flushable(Protocol):
     """Something with bytes that leave at the end of the pass."""
@@ -131,6 +134,13 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
                 return
             idle.append(self)
             hub.switch()
+
+    def forget(self) -> None:
+        """Ends a handler's context variables, and values of ``gevent.local``, before its turn."""
+        if self.gr_context is not None:
+            self.gr_context = None
+        if self.links:
+            self._forget()
 
     def _end(self, task: Task) -> None:
         # A handler's context variables end with its turn.
@@ -311,9 +321,11 @@ class Turns:
             self.name_busy(task, busy)
 
     def _look_at(self, worker: Worker) -> None:
-        busy = monotonic() - worker.since
-        if busy > HUB_BUSY_WARNING and worker.task is not None:
-            self.name_busy(worker.task, busy)
+        task, busy = worker.task, monotonic() - worker.since
+        assert task is not None
+        if busy > HUB_BUSY_WARNING:
+            self.name_busy(task, busy)
+        task.turn_waits(worker)
 
     def name_busy(self, task: Task, busy: float) -> None:
         """Names a turn that kept the hub from running for too long."""
