@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import AddressError
+from .errors import AddressError, UsageError
 
 _INET: Final = frozenset(("tcp", "tls", "udp"))
 _UNIX: Final = frozenset(("unix", "tls+unix", "unixgram", "unixseq"))
@@ -117,9 +117,14 @@ class Address:
         Raises:
             AddressError: The text is no address; the sentence says what was expected. A user name
                 and password in the text are not shown.
+            UsageError: It is no text.
         """
         if isinstance(text, Address):
             return text
+        if not isinstance(text, str):
+            raise UsageError(
+                f"an address is text, such as tcp://127.0.0.1:3001, and no {type(text).__name__}"
+            )
         try:
             return _parse(text, default_scheme, default_port)
         except AddressError as error:

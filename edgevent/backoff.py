@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from . import limits
+from .arguments import checks_arguments
 from .durations import format_duration, parse_duration
 from .errors import DurationError
 
@@ -23,6 +24,7 @@ _FIRST_PAUSE: Final = 1.0
 _SHOWN: Final = 100
 
 
+@checks_arguments
 class Backoff:
     """The pauses of one link.
 
@@ -118,6 +120,8 @@ def _default_series(maximum: float) -> tuple[float, ...]:
 def _read_list(pauses: str | Sequence[float]) -> tuple[float, tuple[float, ...]]:
     """Give the first delay and the pauses of a list."""
     items = pauses.split(",", MAX_PAUSES) if isinstance(pauses, str) else pauses
+    if isinstance(items, (int, float)):
+        raise DurationError(f'pauses {items}: expected a list, such as "{items}" or [{items}]')
     if not 1 <= len(items) <= MAX_PAUSES:
         raise DurationError(f"pauses {_shown(pauses)}: expected 1 to {MAX_PAUSES} entries")
     try:

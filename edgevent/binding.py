@@ -58,8 +58,16 @@ _READERS: Final[dict[object, Callable[[Message, str], object]]] = {
 
 
 def describe(handler: Handler) -> str:
-    """Names a handler for a log line or an error."""
-    return str(getattr(handler, "__qualname__", None) or repr(handler))
+    """Names a handler for a log line or an error.
+
+    Its ``repr`` is left alone: that of a method or of a ``functools.partial`` shows what it holds,
+    secrets too, and may fail where a failure is being told.
+    """
+    if not callable(handler):
+        return repr(handler)
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return str(getattr(handler, "__qualname__", None) or type(handler).__qualname__)
 
 
 def _reader(annotation: object, where: str) -> tuple[Callable[[Message, str], object], bool]:
@@ -131,6 +139,12 @@ def bind(handler: Handler) -> Bound:
     open_ended = any(a.kind is a.VAR_POSITIONAL for a in arguments)
     if len(leading) < 2 and not open_ended:
         raise UsageError(f"{name}{signature} is no handler: it must take (message, peer, ...)")
+    for argument, what in zip(leading, ("message", "peer"), strict=False):
+        if argument.annotation in _VALUES:
+            raise UsageError(
+                f"{name}{signature} is no handler: it must take (message, peer, ...), and"
+                f" {argument.name} stands in the place of the {what}"
+            )
     # What functools.partial() has set is not for the peer to change.
     taken = {a.name for a in leading[:2]}
     if isinstance(handler, functools.partial):
@@ -151,6 +165,7 @@ def bind(handler: Handler) -> Bound:
     return _call_with(handler, plan)
 
 
+_VALUES: Final = (str, int, float, bool, bytes, "str", "int", "float", "bool", "bytes")
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 

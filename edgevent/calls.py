@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from . import limits
+from .binding import describe
 from .connection import FAILURES
-from .errors import ForkedError
+from .errors import ForkedError, UsageError
 from .runtime.guards import REGISTRY
-from .runtime.turns import IDLE, Turns
+from .runtime.turns import IDLE, Turns, Worker
 
 logger = logging.getLogger("edgevent")
 
@@ -41,11 +42,14 @@ class Call:
     @property
     def name(self) -> str:
         """The name for log lines."""
-        return f"call of {getattr(self._function, '__qualname__', repr(self._function))}"
+        return f"call of {describe(self._function)}"
 
     def run_unit(self, unit: Any) -> None:
         """Calls have no units and never get here."""
         raise NotImplementedError
+
+    def turn_waits(self, worker: Worker) -> None:
+        """Others are not held up by a call."""
 
     def run_turn(self) -> None:
         """Calls the function; called by a worker."""
@@ -80,9 +84,12 @@ class CallQueue:
 
         Raises:
             ForkedError: The calling process was forked from the one that made the queue.
+            UsageError: It is no function.
         """
         if self._turns.forked:
             raise ForkedError("this object belongs to the parent of this forked process")
+        if not callable(function):
+            raise UsageError(f"call_threadsafe: a function was expected, not {function!r}")
         self._waiting.append(Call(function, arguments, self._ended))
         self._wake.send()
 

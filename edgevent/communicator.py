@@ -12,6 +12,7 @@ from gevent.exceptions import LoopExit
 from greenlet import getcurrent, greenlet
 
 from . import limits
+from .arguments import checks_arguments
 from .calls import Call, CallQueue
 from .connection import Connection
 from .counting import Counting
@@ -35,6 +36,7 @@ _AT_ONCE: Final = 1e-9  # a delay of no time at all would be one that repeats wi
 _GIVEN_BY_US: Final = re.compile(r"\w+-\d+")  # what Connection.name makes up
 
 
+@checks_arguments
 class Communicator(Debugging, Counting, Closing):
     """Runs connections: each gets its turns, by priority, until the last is gone or all stop.
 
@@ -122,7 +124,7 @@ class Communicator(Debugging, Counting, Closing):
         self._closed = True
         if not self.turns.forked:
             for connection in tuple(self._connections):
-                connection.cut()
+                connection.call_hook(connection.cut)  # of which a class may have its own
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
@@ -147,13 +149,15 @@ class Communicator(Debugging, Counting, Closing):
         """Takes a connection and runs it from now on; returns it.
 
         Raises:
-            UsageError: It is closed, another communicator has it, or this communicator is closed.
+            UsageError: It is none, or closed, another communicator has it, or this one is closed.
         """
         turns = self.turns
         if turns.thread != get_ident() or turns.forked:
             turns.check()
         if self._closed:
             raise UsageError(f"{self.name} is closed")
+        if not isinstance(connection, Connection):
+            raise UsageError(f"{self.name}: a {type(connection).__name__} is no connection")
         if connection._closed:
             raise UsageError(f"{connection.name} is closed and cannot be added")
         owner = connection._communicator
@@ -164,7 +168,7 @@ class Communicator(Debugging, Counting, Closing):
         if connection._name or self._names:
             self._give_name(connection)
         self._connections[connection] = None
-        self._keepers += connection.keep_running
+        self._keepers += connection._keep_running
         self._listening += connection._enabled
         connection.attach(self)
         if self.handler_times is not None:
@@ -215,7 +219,7 @@ class Communicator(Debugging, Counting, Closing):
         del self._connections[connection]
         if self._names and self._names.get(connection.name) is connection:
             del self._names[connection.name]
-        self._keepers -= connection.keep_running
+        self._keepers -= connection._keep_running
         self._listening -= connection._enabled
         connection.detach()
         if connection._closed:
@@ -243,12 +247,17 @@ class Communicator(Debugging, Counting, Closing):
         self._listening += 1 if connection.enabled else -1
         self._check_end()
 
+    def keepers_changed(self, change: int) -> None:
+        """Called by a connection that keeps ``run`` from now on, or does so no more."""
+        self._keepers += change
+        self._check_end()
+
     def every(
         self, seconds: float, function: Callable[[], Any], *, keep_running: bool = True
     ) -> Timer:
         """Calls a function in a turn every so many seconds, until the timer is closed."""
         timer = Timer(seconds, keep_running=keep_running)
-        timer.function = function
+        timer.call(function)
         return self.add_connection(timer)
 
     def after(
@@ -256,7 +265,7 @@ class Communicator(Debugging, Counting, Closing):
     ) -> Timer:
         """Calls a function in a turn once, after so many seconds, unless the timer is closed."""
         timer = Timer(seconds or _AT_ONCE, once=True, keep_running=keep_running)
-        timer.function = function
+        timer.call(function)
         return self.add_connection(timer)
 
     # --- running ----------------------------------------------------------------------------------
@@ -332,10 +341,7 @@ class Communicator(Debugging, Counting, Closing):
         """Ends ``run`` when nothing keeps it; lets the loop end when all is disabled."""
         if self._runner is None or self._result is not None:
             return
-        if self._stopping:
-            if not self._connections and not self._calls.open:
-                self._finish(True)
-        elif not self._keepers:
+        if not (self._connections or self._calls.open if self._stopping else self._keepers):
             self._finish(True)
         self._calls.keep_loop(self._listening > 0)
 

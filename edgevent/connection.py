@@ -6,18 +6,19 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
 
 from . import limits
+from .binding import describe
 from .errors import UsageError
 from .handler_times import HandlerTable
 from .runtime.clock import SYSTEM_CLOCK, Clock
 from .runtime.closing import Closing
 from .runtime.native import get_ident
 from .runtime.traffic import Traffic
-from .runtime.turns import IDLE, RUNNING, Turns
+from .runtime.turns import IDLE, RUNNING, Turns, Worker
 from .timeouts import DATE, TIMEOUT, Dates, Timed
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("edgevent")
 
-OnHandlerError = Literal["log", "close", "stop"]
 _numbers = itertools.count(1)
 
 FAILURES: Final = (Exception, gevent.Timeout)
@@ -53,6 +53,9 @@ class Owner(Protocol):
     def changed(self, connection: Connection, /) -> None:
         """Takes note that a connection was enabled or disabled, or can end."""
 
+    def keepers_changed(self, change: int, /) -> None:
+        """Takes note that so many connections more keep ``run``."""
+
     def stop(self, drain_timeout: float | None = None) -> None:
         """Ends all connections, then ``run``."""
 
@@ -69,15 +72,14 @@ class Connection(Timed, Closing):
         keep_running: Whether ``run`` goes on while this connection is there.
 
     Attributes:
-        event_limit: The most messages handled in one turn while others wait.
-        processing_time_limit: Seconds after which a turn ends, looked at between messages.
-        on_handler_error: What follows when a hook or handler raises, after it was logged: nothing
-            (``log``), this connection is closed (``close``), or the communicator stops (``stop``).
-        handler_errors: How many did.
+        handler_errors: How many hooks and handlers have raised.
     """
 
     is_counted = True
     """Whether sums and snapshots count this kind of connection."""
+
+    works_alone = False
+    """Whether this kind of connection is listened to without a communicator too."""
 
     __slots__ = (
         "__weakref__",
@@ -88,11 +90,7 @@ class Connection(Timed, Closing):
         "_name",
         "_number",
         "_priority",
-        "event_limit",
         "handler_errors",
-        "keep_running",
-        "on_handler_error",
-        "processing_time_limit",
         "ticket",
     )
 
@@ -113,10 +111,10 @@ class Connection(Timed, Closing):
         self._delay = self._date = None
         self._alarm = self._date_alarm = None
         self._next = 0.0
-        self.keep_running = keep_running
-        self.event_limit = limits.EVENT_LIMIT
-        self.processing_time_limit = limits.PROCESSING_TIME_LIMIT
-        self.on_handler_error: OnHandlerError = "log"
+        self._keep_running = bool(keep_running)
+        self._event_limit = limits.EVENT_LIMIT
+        self._processing_time_limit = limits.PROCESSING_TIME_LIMIT
+        self._on_handler_error = "log"
         self.handler_errors = 0
         default = priority == limits.DEFAULT_PRIORITY  # which needs no check
         self._priority = priority if default else _check_priority(priority)
@@ -168,10 +166,12 @@ class Connection(Timed, Closing):
         if enabled == self._enabled:
             return
         communicator = self._communicator
-        if communicator is None:
+        if communicator is None and not self.works_alone:
             self._enabled = enabled
             return
-        communicator.turns.check()
+        turns = self._owning_turns()
+        assert turns is not None
+        turns.check()
         self._enabled = enabled
         self._enabled_changed(enabled)
         if enabled:
@@ -181,7 +181,8 @@ class Connection(Timed, Closing):
         else:
             self._cancel_turn()
             self._stop_alarms()
-        communicator.changed(self)
+        if communicator is not None:
+            communicator.changed(self)
 
     @property
     def age(self) -> float | None:
@@ -358,6 +359,9 @@ class Connection(Timed, Closing):
         """Connections without units never get here."""
         raise NotImplementedError
 
+    def turn_waits(self, worker: Worker) -> None:
+        """Called in the hub when the turn waits: what else is due waits for it."""
+
     def _work(self) -> None:
         for what in (TIMEOUT, DATE):
             if self._due & what and not self._closed:
@@ -378,7 +382,7 @@ class Connection(Timed, Closing):
         try:
             return hook(*arguments)
         except FAILURES as error:
-            self.handler_failed(error, getattr(hook, "__qualname__", repr(hook)))
+            self.handler_failed(error, describe(hook))
             return None
 
     def handler_failed(self, error: BaseException, where: str) -> str:
@@ -386,9 +390,9 @@ class Connection(Timed, Closing):
         self.handler_errors += 1
         identifier = secrets.token_hex(4)
         logger.error("%s: %s failed, id=%s", self.name, where, identifier, exc_info=error)
-        if self.on_handler_error == "close":
+        if self._on_handler_error == "close":
             self.close()
-        elif self.on_handler_error == "stop" and self._communicator is not None:
+        elif self._on_handler_error == "stop" and self._communicator is not None:
             self._communicator.stop()
         return identifier
 

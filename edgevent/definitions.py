@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -249,7 +249,13 @@ def parse_definition(text: str, command: str, filename: str) -> Definition:
     return Definition(command, tuple(_make_rule(*item) for item in sections.items()))
 
 
-def read_ini(text: str, filename: str) -> Iterator[tuple[str, str, str, str]]:
+def _refuse(error: DefinitionError) -> None:
+    raise error
+
+
+def read_ini(
+    text: str, filename: str, report: Callable[[DefinitionError], None] = _refuse
+) -> Iterator[tuple[str, str, str, str]]:
     """Read a text in the INI format of the C++ library's configuration files.
 
     A line is empty, a comment (``#`` or ``;`` first), ``[section]`` or ``key = value``. A ``\\``
@@ -259,14 +265,17 @@ def read_ini(text: str, filename: str) -> Iterator[tuple[str, str, str, str]]:
     Args:
         text: The text.
         filename: The name for errors.
+        report: Takes the error of a line that is none of these, whose sentence begins with
+            ``filename:line``; unless it raises, the reading goes on behind the line, or behind the
+            section whose name cannot be read.
 
     Yields:
         ``filename:line``, the section (empty before the first one), key and value.
 
     Raises:
-        DefinitionError: A line is none of these; the sentence begins with ``filename:line``.
+        DefinitionError: A line is none of these, and nobody takes the errors.
     """
-    section = ""
+    section, is_known = "", True
     lines = enumerate(text.split("\n"), 1)
     for number, line in lines:
         content = line.strip()
@@ -276,14 +285,18 @@ def read_ini(text: str, filename: str) -> Iterator[tuple[str, str, str, str]]:
             content = content[:-1] + next(lines, (0, ""))[1].strip()
         if content.startswith("["):
             section = content[1:-1].strip()
-            if not content.endswith("]") or not section:
-                raise DefinitionError(f"{filename}:{number}: {_shown(content)}: expected [section]")
+            is_known = content.endswith("]") and bool(section)
+            if not is_known:
+                what = f"{_shown(content)}: expected [section]"
+                report(DefinitionError(f"{filename}:{number}: {what}"))
             continue
         key, equal, value = content.partition("=")
         key = key.rstrip()
         if not equal or not key:
-            raise DefinitionError(f"{filename}:{number}: {_shown(content)}: expected key = value")
-        yield f"{filename}:{number}", section, key, value.lstrip()
+            what = f"{_shown(content)}: expected key = value"
+            report(DefinitionError(f"{filename}:{number}: {what}"))
+        elif is_known:
+            yield f"{filename}:{number}", section, key, value.strip()
 
 
 def _make_rule(name: str, keys: Mapping[str, tuple[str, str]]) -> ParameterRule:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, Union
 
 from . import defaults
 from .answers import Peer, Permits, answer_unknown, refuse, refuse_sender, send_answer
+from .arguments import checks_arguments
 from .binding import Bound, Handler, bind, describe
 from .definitions import Definitions
 from .errors import DuplicateMatchError, UsageError
@@ -49,6 +50,7 @@ _PATTERN: Final = re.compile(r"[A-Z0-9_*?\[\]!-]*", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 
+@checks_arguments
 @dataclass(frozen=True, slots=True)
 class Match:
     """One entry of the table, in full.
@@ -163,6 +165,7 @@ class _Chain:
             self.matched = self.entries[0][1]
 
 
+@checks_arguments
 class Dispatcher:
     """A table of matches, shared by any number of connections.
 
@@ -222,6 +225,12 @@ class Dispatcher:
             DuplicateMatchError: The exact command is there already, at the same priority.
             UsageError: The expression, the priority or the handler cannot work.
         """
+
+        if callable(expression):  # else a handler would be lost without a word
+            raise UsageError(
+                f"on() was given {describe(expression)} in place of a command: one is written as"
+                ' @service.on("COMMAND")'
+            )
 
         def add(handler: _F) -> _F:
             self.add_match(Match(expression, handler, priority=priority, tag=tag))

@@ -33,6 +33,13 @@ class ForkedError(UsageError):
     """An object that belongs to the parent process was used in a forked child."""
 
 
+def no_message(found: object) -> UsageError:
+    """Makes the error for what is no message, where one was to be sent."""
+    made = "Message.parse(...) makes one of a line" if isinstance(found, (str, bytes)) else ""
+    text = f"a Message was expected, not a {type(found).__name__}"
+    return UsageError(f"{text}; {made}" if made else text)
+
+
 class DuplicateMatchError(UsageError):
     """The same exact command was registered twice at the same priority."""
 

@@ -36,6 +36,10 @@ INBOX_BYTES: Final = 128 * 1024
 """Past this mark (or two lines, if that is more) reading from the peer stops."""
 INBOX_HARD_BYTES: Final = 8 * 1024 * 1024
 """While an answer is awaited, reading goes on past the mark; so much piled up ends the wait."""
+MAX_SENDERS: Final = 1_000
+"""Of so many senders behind one connection a handler may wait at a time."""
+SENDER_BYTES: Final = 1024 * 1024
+"""So much may wait for the handler of one of them, and :data:`INBOX_HARD_BYTES` of all."""
 FD_BYTES: Final = 4096
 """A descriptor that waits in the inbox counts as so many bytes."""
 OUTBOX_BYTES: Final = 1024 * 1024

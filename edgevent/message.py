@@ -78,8 +78,8 @@ class Message:
     _parameters: dict[str, str] | None
     _found: re.Match[str] | None
     _plain: bool | None  # whether all values are written as they are; None: not looked at yet
-    _wire: bytes | None
-    _line: bytes | None  # the same with its newline
+    _line: bytes | None  # the text form with its newline, once it was made
+    _wire: bytes  # the same without it; not set before it is asked for, which streams never do
     match: re.Match[str] | None
 
     def __init__(
@@ -103,7 +103,7 @@ class Message:
         else:
             self._parameters, self._plain = {}, True
             self._layout = NO_LAYOUT
-        self._found = self._wire = self._line = self.match = None
+        self._found = self._line = self.match = None
 
     @classmethod
     def parse(
@@ -320,28 +320,29 @@ class Message:
 
     def __bytes__(self) -> bytes:
         """The canonical text form, UTF-8, without a newline; built once."""
-        wire = self._wire
-        if wire is None:
+        try:
+            return self._wire
+        except AttributeError:
+            wire = self._wire = (self._line or self.to_line())[:-1]
+            return wire
+
+    def to_line(self) -> bytes:
+        """The canonical text form with its newline, as streams carry it; made once."""
+        line = self._line
+        if line is None:
             layout = self._layout
             if layout.pick is None:
-                text = self._header[5]
+                text = f"{self._header[5]}\n"
             else:
                 parameters = self._parameters or self._all()
                 if self._plain or is_plain("".join(parameters.values())):
                     body = layout.form % layout.pick(parameters)
                 else:
                     body = escape_all(parameters)
-                if body[-1] in BLANKS:
-                    body += ";"  # a reader trims the line, and would trim the last value with it
-                text = f"{self._header[5]} {body}"
-            wire = self._wire = text.encode("utf-8", "surrogateescape")
-        return wire
-
-    def to_line(self) -> bytes:
-        """The canonical text form with its newline, as streams carry it; made once."""
-        line = self._line
-        if line is None:
-            line = self._line = (self._wire or self.__bytes__()) + b"\n"
+                # A reader trims the line, and would trim the last value with it.
+                end = ";\n" if body[-1] in BLANKS else "\n"
+                text = f"{self._header[5]} {body}{end}"
+            line = self._line = text.encode("utf-8", "surrogateescape")
         return line
 
     def line_with(self, name: str, text: str) -> bytes:
@@ -377,6 +378,9 @@ class Message:
     def __hash__(self) -> int:
         return hash((self._header[:5], frozenset(self._all().items())))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _make, (self._header, self._layout, self._all())
+
     def __repr__(self) -> str:
         """Names the header and the parameters, never a value: messages carry secrets."""
         names = ", ".join(sorted(self._layout.names))
@@ -410,7 +414,7 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     message._header = header
     message._layout = layout
     message._parameters = texts
-    message._found = message._plain = message._wire = message._line = message.match = None
+    message._found = message._plain = message._line = message.match = None
     return message
 
 
@@ -437,8 +441,7 @@ def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
             message._header = header
             message._layout = layout
             message._found = found
-            message._parameters = message._plain = message._wire = message._line = None
-            message.match = None
+            message._parameters = message._plain = message._line = message.match = None
             return message
     text = text.strip(BLANKS)
     if "\0" in text:

@@ -7,6 +7,7 @@ import re
 from typing import Any, Final
 
 from .address import Address
+from .arguments import checks_arguments
 from .communicator import Communicator
 from .counters import snapshot
 from .errors import NetworkError, UsageError
@@ -26,6 +27,7 @@ _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\
 _REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
+@checks_arguments
 class MetricsListener(Server):
     """Answers ``GET /metrics`` with what a communicator has counted, as Prometheus reads it.
 

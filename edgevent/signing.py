@@ -34,7 +34,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from .errors import MessageError, SigningKeyError
+from .errors import MessageError, SigningKeyError, no_message
 from .limits import (
     MAX_SIGNATURES,
     MAX_SIGNING_KEYS,
@@ -301,7 +301,10 @@ class Guard:
 
         Raises:
             MessageError: It has too many parameters for what is to be added.
+            UsageError: It is no message.
         """
+        if not isinstance(message, Message):
+            raise no_message(message)
         if self._secret:
             message = message.with_parameters({SECRET_CODE: self._secret})
         if self._keys is None:

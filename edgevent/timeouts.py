@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from .errors import UsageError
 from .runtime.clock import Alarm, Clock
 from .runtime.turns import RUNNING, Turns
+from .turn_limits import Keeper, TurnLimits
 
 TIMEOUT: Final = 1
 DATE: Final = 2
@@ -36,7 +37,7 @@ INFINITY: Final = float("inf")
 """No delay and no date is as long."""
 
 
-class Timekeeper(Protocol):
+class Timekeeper(Keeper, Protocol):
     """What timeouts ask of the communicator."""
 
     turns: Turns
@@ -44,7 +45,7 @@ class Timekeeper(Protocol):
     dates: Dates
 
 
-class Timed:
+class Timed(TurnLimits):
     """The part of :class:`~edgevent.Connection` that knows of time; no object by itself.
 
     Its attributes are made by the connection's ``__init__``: there are ten thousand of them in a
@@ -114,7 +115,7 @@ class Timed:
             self._alarm = clock.call_later(delay, self._delay_over)
 
     def _check_delay(self, delay: float) -> None:
-        if not 0.0 < delay < INFINITY:
+        if not isinstance(delay, int | float) or not 0.0 < delay < INFINITY:
             raise UsageError(f"{self.name}: a delay of more than 0 seconds was expected: {delay!r}")
 
     def _check_thread(self) -> None:

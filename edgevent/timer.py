@@ -7,11 +7,13 @@ from math import floor
 from typing import Any
 
 from . import limits
+from .arguments import check_callable, checks_arguments
 from .connection import Connection
 from .errors import UsageError
 from .timeouts import INFINITY
 
 
+@checks_arguments
 class Timer(Connection):
     """Calls a function in a turn, once or again and again.
 
@@ -47,12 +49,14 @@ class Timer(Connection):
         keep_running: bool = True,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
+        if callback is not None:
+            check_callable(callback, self.name, ("timer",))
         self._callback = callback
         self.function: Callable[[], Any] | None = None  # in place of the callback
         self._once = once
         self._interval: float | None = None
         if delay is not None:
-            if not 0.0 < delay < INFINITY:  # else it needs no check
+            if type(delay) is not float or not 0.0 < delay < INFINITY:  # else it needs no check
                 self._check_delay(delay)
             self._delay = delay  # what the setter does besides needs a communicator
         if date is not None:
@@ -60,6 +64,11 @@ class Timer(Connection):
                 raise UsageError(f"{self.name}: one call has a delay or a date, not both")
             self._delay, self._interval = None, delay
             self.timeout_date = date
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Has a function without arguments called in place of the callback."""
+        check_callable(function, self.name, ())
+        self.function = function
 
     def _start_date(self) -> None:
         date, communicator = self._date, self._communicator

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .address import Address
+from .arguments import checks_arguments
 from .conditions import Conditions
 from .errors import CertificateFileError, HandshakeError, UsageError
 from .limits import TLS_HANDSHAKE_TIMEOUT, TLS_SESSIONS, TLS_VERIFY_DEPTH
@@ -67,6 +68,7 @@ class _State:
         self.sessions: dict[str, SSL.Session] = {}
 
 
+@checks_arguments
 @dataclass(frozen=True, slots=True, eq=False)
 class TlsOptions:
     """What one side asks of TLS. One object may serve any number of servers and clients.

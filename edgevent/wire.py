@@ -79,6 +79,9 @@ class Layout:
         self.uses = 0
         self.pieces: Callable[[str], re.Match[str] | None] | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return find_layout, (self.names, "")  # neither what it grew into, nor an expression
+
     def extend(self, name: str, texts: dict[str, str], command: str) -> Layout:
         """Returns the layout of ``texts``, which have one name more, at their end."""
         longer = check_layout(texts, MAX_PARAMETERS, command)
@@ -211,7 +214,14 @@ def to_texts(parameters: Mapping[str, Any], command: str) -> tuple[dict[str, str
     Returns:
         The texts, and whether all of them are written as they are.
     """
-    texts = dict(parameters)
+    try:
+        texts = dict(parameters)
+    except (TypeError, ValueError):
+        found = type(parameters).__name__
+        raise MessageError(
+            f"{command}: the parameters are a mapping of names to values, not a {found}",
+            command=command,
+        ) from None
     for value in texts.values():
         if type(value) is not str:
             for name, other in texts.items():

@@ -13,6 +13,7 @@ from ..errors import (
     QueueFullError,
     RequestTimeout,
     UsageError,
+    no_message,
 )
 from ..message import Message, parse_text
 from ..runtime.native import get_ident
@@ -106,12 +107,17 @@ class AskingStream(CarryingStream):
         if fds and (numbers := fd_numbers(fds)):
             message = with_count(message, len(numbers))
         table = self._requests or self._open_table()
-        number = message.get("serial") if serial else None
-        if serial and number is None:
-            number = table.next_serial()
-            line = message.line_with("serial", number)
-        else:
-            line = message.to_line()
+        number: str | None
+        try:
+            if not serial:
+                number, line = None, message.to_line()
+            elif "serial" in message._layout.index:  # get() costs a call
+                number, line = message["serial"], message.to_line()
+            else:
+                number = table.next_serial()
+                line = message.line_with("serial", number)
+        except AttributeError:
+            raise no_message(message) from None
         outbox = self._outbox
         if self._transport is None or outbox is None or self._eof or self._closed:
             self.check_answerable()

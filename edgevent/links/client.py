@@ -15,6 +15,7 @@ from greenlet import getcurrent, greenlet
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..defaults import default_commands
 from ..dispatcher import Dispatcher
 from ..errors import (
@@ -52,6 +53,7 @@ _poll: Final = get_original("select", "poll")
 _open: WeakSet[Client] = WeakSet()
 
 
+@checks_arguments
 class Client(MessageConnection):
     """Connects, asks and waits, in straight-line code.
 
@@ -99,6 +101,8 @@ class Client(MessageConnection):
         "close_timeout",
         "connect_timeout",
     )
+
+    works_alone = True
 
     def __init__(
         self,
@@ -187,6 +191,7 @@ class Client(MessageConnection):
 
     def mark_done(self) -> None:
         """Ends :meth:`run`, or the next one; the connection stays."""
+        self._turns.check()
         self._done = True
         self._end_run()
 
@@ -216,7 +221,8 @@ class Client(MessageConnection):
             raise self.end_error()
         self.open(transport)
         self._handled_end = False
-        self._resume_reading()
+        if self._enabled:
+            self._resume_reading()
 
     def _dial(self, timeout: float) -> StreamTransport:
         end = self._use_clock.now() + timeout

@@ -10,6 +10,7 @@ from typing import Any, Final
 from .. import limits
 from ..address import Address
 from ..answers import answer_failure, is_senders_mistake
+from ..arguments import checks_arguments
 from ..connection import FAILURES, Owner
 from ..dispatcher import HANDLED, UNMATCHED, Dispatcher
 from ..errors import (
@@ -49,6 +50,7 @@ _DROPPED: Final = {
 }
 
 
+@checks_arguments
 class DatagramServer(DatagramFlow):
     """Receives datagrams at an address, each a message, and dispatches them.
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..errors import (
     ClosedError,
     ConnectionLostError,
@@ -35,6 +36,7 @@ logger = logging.getLogger("edgevent")
 _READS: Final = 64  # so many datagrams are read before others may run
 
 
+@checks_arguments
 class DatagramClient(Closing):
     """Sends messages as datagrams to one address, and receives what comes back.
 

@@ -10,6 +10,7 @@ from greenlet import getcurrent, greenlet
 
 from .. import limits
 from ..address import Address
+from ..arguments import check_callable, checks_arguments
 from ..backoff import Backoff
 from ..connection import Owner
 from ..dispatcher import Dispatcher
@@ -17,6 +18,7 @@ from ..errors import (
     AddressError,
     ClosedError,
     ConnectError,
+    ConnectionLostError,
     EdgeventError,
     NetworkError,
     NotConnectedError,
@@ -45,6 +47,7 @@ class _Aborted(BaseException):
     """Thrown into a dial for which nobody waits any more."""
 
 
+@checks_arguments
 class DialledConnection(MessageConnection):
     """A message stream over a transport that comes and goes; see ``PermanentConnection``."""
 
@@ -57,6 +60,7 @@ class DialledConnection(MessageConnection):
         "_callbacks",
         "_dialler",
         "_listener",
+        "_next_place",
         "_report",
         "_target",
         "_tls",
@@ -90,6 +94,7 @@ class DialledConnection(MessageConnection):
             self._tls.context(server_side=False)  # files that cannot be used are told here
         self._backoff = pauses if isinstance(pauses, Backoff) else Backoff(pauses)
         self.connect_timeout = connect_timeout
+        self._next_place: tuple[Address, TlsOptions | None] | None = None
         self._listener: ListenerWait | None = None
         if waits_for_listener(self._target, wait_for_listener, has_pauses=pauses is not None):
             self._listener = ListenerWait(self._target, self._turns, self._service_is_back)
@@ -125,17 +130,18 @@ class DialledConnection(MessageConnection):
 
     def on_connected(self, function: _F) -> _F:
         """Adds a function of the link, called in a turn when it is up; it may block."""
-        return self._on("connected", function)
+        return self._on("connected", function, "link")
 
     def on_connection_failed(self, function: _F) -> _F:
         """Adds a function of the link and the error, called after each attempt that failed."""
-        return self._on("failed", function)
+        return self._on("connection_failed", function, "link", "error")
 
     def on_disconnected(self, function: _F) -> _F:
         """Adds a function of the link, called when it is lost."""
-        return self._on("disconnected", function)
+        return self._on("disconnected", function, "link")
 
-    def _on(self, what: str, function: _F) -> _F:
+    def _on(self, what: str, function: _F, *takes: str) -> _F:
+        check_callable(function, f"{self.name}: on_{what}", takes)
         self._callbacks.setdefault(what, []).append(function)
         return function
 
@@ -168,6 +174,37 @@ class DialledConnection(MessageConnection):
             Whether they can be used. If not, that is logged, and what was in use stays.
         """
         return self._tls is None or self._tls.reload()
+
+    def prepare_move(self, address: Address, tls: TlsOptions | None = None) -> Callable[[], None]:
+        """Checks another address of a stream, for the link to go to from then on.
+
+        Args:
+            address: Where.
+            tls: What is asked of TLS there.
+
+        Returns:
+            What has the link dial there at once, with its functions and what it has kept; a
+            connection that stands is lost.
+
+        Raises:
+            AddressError: It is none of a stream.
+            UsageError: The address and what is asked of TLS contradict each other.
+            CertificateFileError: A file of TLS cannot be used.
+        """
+        target, options = _check_address(address), options_for(address, tls)
+        if options is not None:
+            options.context(server_side=False)
+
+        def move() -> None:
+            if self._closed:
+                return
+            self._next_place = (target, options)
+            if self._transport is not None:
+                self.ended(ConnectionLostError(f"it goes to {target} from now on"))
+            elif self._communicator is not None:
+                self._dial_later()
+
+        return move
 
     def down_error(self) -> NetworkError:
         """Makes the error for a call that needs the link to be up."""
@@ -204,6 +241,17 @@ class DialledConnection(MessageConnection):
 
     def _dial_later(self, error: ConnectError | None = None) -> None:
         """Dials after the next pause, or before, as soon as the service listens again."""
+        if self._next_place is not None:
+            self._stop_dialling()
+            (self._target, self._tls), self._next_place = self._next_place, None
+            self._listener = None
+            if waits_for_listener(self._target, None, has_pauses=False):
+                self._listener = ListenerWait(self._target, self._turns, self._service_is_back)
+            self._backoff.reset()
+            self._dial_after(0.0)
+            return
+        if self._due & ATTEMPT:
+            return  # a hook that was called before this has moved it
         self._dial_after(self._backoff.next())
         if self._listener is not None and self._alarm_to_dial is not None and self._enabled:
             self._listener.start(self._use_clock, error)
@@ -271,13 +319,16 @@ class DialledConnection(MessageConnection):
         self.attempts += 1
         if self._listener is not None:
             self._listener.stop()
+        target = self._target
         transport = self._try_to_dial()
         if transport is None:
             return
+        has_moved = self._target is not target  # then the next attempt is due already
         if isinstance(transport, ConnectError):
-            self._dial_failed(transport)
+            if not has_moved:
+                self._dial_failed(transport)
             return
-        if self._closed or self._communicator is None:
+        if self._closed or self._communicator is None or has_moved:
             transport.close()
             return
         self.open(transport)
@@ -292,9 +343,11 @@ class DialledConnection(MessageConnection):
         if self._closed:
             return
         self._report.say(self._use_clock, logging.WARNING, f"cannot connect: {error}")
-        self.call_hook(self.process_connection_failed, error)
-        self._call_back("failed", error)
-        self._dial_later(error)
+        try:
+            self.call_hook(self.process_connection_failed, error)
+            self._call_back("connection_failed", error)
+        finally:  # an interrupt in a hook, which a program may survive, must not end the link
+            self._dial_later(error)
 
     def _call_back(self, what: str, *arguments: Any) -> None:
         for function in tuple(self._callbacks.get(what, ())):
@@ -307,8 +360,8 @@ class DialledConnection(MessageConnection):
             self._call_back("connected")
         finally:
             self._beginner = None
-        self._begun = self._transport is not None
-        self._up.wake()
+            self._begun = self._transport is not None
+            self._up.wake()
 
     # --- the loss ---------------------------------------------------------------------------------
 
@@ -323,11 +376,13 @@ class DialledConnection(MessageConnection):
         text = f"lost the link to {self._target}: {error or 'the peer has ended it'}"
         self._report.say(self._use_clock, logging.WARNING, text)
         self._let_go()
-        self.call_hook(self.process_disconnected)
-        self._call_back("disconnected")
         assert self._up_since is not None
         self._backoff.lost(self._use_clock.now() - self._up_since)
-        self._dial_later()
+        try:
+            self.call_hook(self.process_disconnected)
+            self._call_back("disconnected")
+        finally:
+            self._dial_later()
 
     def _let_go(self) -> None:
         outbox, transport = self._outbox, self._transport

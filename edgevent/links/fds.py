@@ -31,7 +31,8 @@ class CarryingMessage(Message):
         plain = message.without_parameters(UNIX_FDS)
         made = cls.__new__(cls)
         for name in Message.__slots__:
-            setattr(made, name, getattr(plain, name))
+            if hasattr(plain, name):  # what is made when it is asked for may not be there yet
+                setattr(made, name, getattr(plain, name))
         made.descriptors = descriptors
         return made
 

@@ -12,6 +12,7 @@ from greenlet import greenlet
 
 from .. import limits
 from ..address import Address
+from ..arguments import check_values, refuse_names
 from ..connection import Connection, Owner
 from ..errors import (
     ClosedError,
@@ -81,7 +82,13 @@ class Flow(Counted):
         name: str = "",
         priority: int = limits.DEFAULT_PRIORITY,
         keep_running: bool = True,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            refuse_names(type(self), unknown)
+        if address is None or isinstance(address, (str, Address)):  # else a server has checked them
+            given = {"connect_timeout": connect_timeout, "name": name, "priority": priority}
+            check_values(type(self), Flow.__init__, given)
         super().__init__(name=name, priority=priority, keep_running=keep_running)
         self._turns = Turns.current()
         self._use_clock = clock
@@ -106,6 +113,8 @@ class Flow(Counted):
             target = Address.parse(address)
             self.open(dial(target, connect_timeout, clock=clock, tls=tls, access=access))
         elif address is not None:
+            if not hasattr(address, "watch_read"):
+                Address.parse(cast(str, address))  # which says what was expected
             self.open(address)
 
     ends_with_newline = False
@@ -219,8 +228,13 @@ class Flow(Counted):
             ConnectionLostError: The connection broke.
             ClosedError: This side has closed it.
             QueueFullError: Too much waits, and the caller is the hub or wants no wait.
+            UsageError: These are no bytes.
         """
         self._turns.check()
+        if type(data) is not bytes:  # what waits must neither change nor be of another kind
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise UsageError(f"{self.name}: bytes were expected, not a {type(data).__name__}")
+            data = bytes(data)
         self.outbox.write(data)
 
     # --- in the hub -------------------------------------------------------------------------------
@@ -240,11 +254,11 @@ class Flow(Counted):
             if not data:
                 self.ended(None)
                 return
-            units = framer.feed(data)
-            self._in_bytes += len(data)
+            units, size = framer.feed(data), len(data)
+            self._in_bytes += size
             if units:
                 self._in_units += len(units)
-                self._arrived(units, len(data))
+                self._arrived(units, size)
             elif self._introduction is None:
                 self.expect_introduction(self._server.introduction_timeout)
             if framer.too_long:

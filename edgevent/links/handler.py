@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from .. import limits
+from ..arguments import check_callable
 from ..dispatcher import Dispatcher
 from ..errors import UsageError
 from ..runtime.outbox import Outbox
@@ -29,6 +30,7 @@ def check_handler(handler: Any) -> Handler:
         if issubclass(handler, BaseStream):
             return handler
     elif callable(handler):
+        check_callable(handler, "the handler of a server", ("connection",))
         function: Handler = handler
         return function
     raise UsageError(

@@ -59,10 +59,18 @@ def broadcast(connections: Iterable[MessageConnection], message: Message) -> int
 
     Returns:
         How many took it.
+
+    Raises:
+        WrongThreadError: A connection belongs to another thread.
+        ForkedError: It belongs to the parent process.
     """
     data = message.to_line()
     taken = 0
+    turns = None
     for connection in connections:
+        if connection._turns is not turns:
+            turns = connection._turns
+            turns.check()
         outbox = connection._outbox
         if outbox is not None and outbox.write_soon(data):
             taken += 1

@@ -15,6 +15,7 @@ from ..errors import (
     ConnectionLostError,
     MessageError,
     NetworkError,
+    no_message,
 )
 from ..framing import Framer, RecordFramer, TextFramer
 from ..handler_times import HandlerTable
@@ -126,7 +127,7 @@ class MessageConnection(AskingStream):
             ClosedError: This side has closed it.
             QueueFullError: Too much waits, and the caller is the hub or wants no wait.
             UsageError: The descriptors cannot be passed: over another transport, closed ones, or
-                more than 253.
+                more than 253; or this is no message.
         """
         turns = self._turns
         if turns.thread != get_ident() or turns.forked:
@@ -134,7 +135,10 @@ class MessageConnection(AskingStream):
         if json or fds:
             self.give(*self.encode_with(message, json, fds))
             return
-        line = message._line or message.to_line()
+        try:
+            line = message._line or message.to_line()
+        except AttributeError:
+            raise no_message(message) from None
         if len(line) > self.max_line_bytes:
             self.check_size(message, line)
         (self._outbox or self.outbox).write(line)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..backoff import Backoff
 from ..dispatcher import Dispatcher
 from ..errors import (
@@ -17,6 +18,7 @@ from ..errors import (
     QueueFullError,
     RemoteError,
     UsageError,
+    no_message,
 )
 from ..message import Message
 from ..runtime.native import get_ident
@@ -34,6 +36,7 @@ logger = logging.getLogger("edgevent")
 _FLUSH: Final = 128
 
 
+@checks_arguments
 class PermanentConnection(DialledConnection):
     """A link that dials, and dials again whenever it is lost, until it is closed.
 
@@ -129,6 +132,7 @@ class PermanentConnection(DialledConnection):
 
     def set_ready(self) -> None:
         """Lets what was kept leave; READY does it by itself."""
+        self._turns.check()
         self._ready = True
         self._mark_due(_FLUSH)
 
@@ -164,9 +168,17 @@ class PermanentConnection(DialledConnection):
             self._send_with(message, json, cache, fds)
             return
         outbox = self._outbox
-        if outbox is None or self._eof or self._closed or outbox.error is not None:
+        if (
+            outbox is None
+            or (self._eof and not self._draining)
+            or self._closed
+            or outbox.error is not None
+        ):
             raise self.down_error()
-        line = message.to_line()
+        try:
+            line = message.to_line()
+        except AttributeError:
+            raise no_message(message) from None
         if len(line) > self.max_line_bytes:
             self.check_size(message, line)
         dropped = outbox.dropped
@@ -184,7 +196,7 @@ class PermanentConnection(DialledConnection):
             self._keep(line)
             return
         outbox = self._outbox
-        if outbox is None or not self.is_connected:
+        if outbox is None or not (self.is_connected or self._draining):
             raise self.down_error()
         dropped = outbox.dropped
         try:
@@ -220,6 +232,7 @@ class PermanentConnection(DialledConnection):
 
     def mark_done(self) -> None:
         """Ends the link once what it keeps has left; at once when there is nothing."""
+        self._turns.check()
         self._done = True
         self._catch_end()
 
@@ -307,8 +320,10 @@ class PermanentConnection(DialledConnection):
         super()._work()
 
     def _begin(self) -> None:
-        super()._begin()
-        self._flush_kept()
+        try:
+            super()._begin()
+        finally:
+            self._flush_kept()
 
     def _flush_kept(self) -> None:
         """Sends what was kept, in order, until too much waits: it goes on when that has left.
@@ -332,6 +347,7 @@ class PermanentConnection(DialledConnection):
             (self._done or self._draining)
             and not self._closed
             and not self._kept
+            and not (self._draining and self._inbox.units)
             and not self._sends_still()
         ):
             self.close()

@@ -7,6 +7,7 @@ from greenlet import getcurrent
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..errors import LineTooLongError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.closing import Closing
@@ -118,6 +119,7 @@ class Stream(Closing):
             connection.close_within(limits.CLOSE_TIMEOUT)
 
 
+@checks_arguments
 def connect(
     address: str | Address,
     *,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .. import limits
+from ..arguments import checks_arguments
 from ..connection import Connection
+from ..errors import UsageError
 from ..runtime.turns import IDLE, Turns
 from ..runtime.watchers import READ, WRITE, io_watcher
 
@@ -13,6 +15,7 @@ _READABLE: Final = 4
 _WRITABLE: Final = 8
 
 
+@checks_arguments
 class ReadyConnection(Connection):
     """Says when a descriptor that belongs to somebody else can be read or written.
 
@@ -38,6 +41,8 @@ class ReadyConnection(Connection):
         keep_running: bool = True,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
+        if not isinstance(descriptor, int) and not hasattr(descriptor, "fileno"):
+            raise UsageError(f"{descriptor!r} is no descriptor: a number or a file was expected")
         self._descriptor: int = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         self._turns = Turns.current()
         self._reader: Any = io_watcher(self._descriptor, READ)

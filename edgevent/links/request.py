@@ -43,6 +43,7 @@ class Request:
     answer: Message | EdgeventError | None = None
     waiting: greenlet | None = None  # set while the greenlet is parked for this answer
     service = ""  # to which a router is to deliver it, and which alone can answer it
+    target = ""  # the same as it is written, with its server if that was named
 
     def __init__(
         self, command: str, replies: frozenset[str], key: str, timeout: float, deadline: float
@@ -163,8 +164,8 @@ class RequestTable:
             timeout: The limit in seconds, from now on.
 
         Raises:
-            UsageError: The serial is that of another open request, or nothing says what would be
-                an answer.
+            UsageError: The serial is that of another open request, nothing says what would be
+                an answer, or the timeout is no number.
         """
         order = next(self._order)
         if serial is None:
@@ -175,7 +176,11 @@ class RequestTable:
             raise UsageError(f"{message.command}: a request with this serial is open already")
         else:
             key = serial
-        deadline = self._clock.now() + timeout
+        try:
+            deadline = self._clock.now() + timeout
+        except TypeError:
+            wanted = f"a timeout in seconds was expected: {timeout!r}"
+            raise UsageError(f"{message.command}: {wanted}") from None
         request = self._open[key] = Request(message._header[4], replies, key, timeout, deadline)
         request.order = order
         if self._alarm is None or deadline < self._alarm_at:
@@ -369,5 +374,6 @@ class RequestTable:
 
     def _give_up(self, request: Request) -> None:
         self._leave_mark(request)
-        text = f"{self._name()}: no answer to {request.command} within {request.timeout:g} s"
+        limit = round(request.timeout, 3)  # what is left of a limit looks odd with all its digits
+        text = f"{self._name()}: no answer to {request.command} within {limit:g} s"
         self._answer(request, RequestTimeout(text))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..conditions import Conditions
 from ..connection import FAILURES, Connection, Owner
 from ..dispatcher import Dispatcher
@@ -38,6 +39,7 @@ logger = logging.getLogger("edgevent")
 _ACCEPT: Final = 32
 
 
+@checks_arguments
 class Server(Connection):
     """Listens on an address. Closing it ends no peer's connection.
 
@@ -213,6 +215,13 @@ class Server(Connection):
             Whether they can be used. If not, that is logged, and what was in use stays.
         """
         return self._tls is None or self._tls.reload()
+
+    def accept_waiting(self) -> None:
+        """Accepts those who wait in the queue, as far as that is possible: a close resets them."""
+        before = -1
+        while self._is_listening() and self._pause is None and before < len(self._peers):
+            before = len(self._peers)
+            self._accept_all()
 
     def process_accept(self, connection: Any) -> None:
         """Called in a turn with each new connection, before it is added."""

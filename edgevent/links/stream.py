@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from greenlet import getcurrent
 
 from .. import limits
+from ..binding import describe
 from ..connection import FAILURES
 from ..errors import NetworkError, ReceiveTimeout, UsageError
 from ..runtime.turns import IDLE, TIMED_OUT, wait
@@ -116,7 +117,8 @@ class BaseStream(Flow, Generic[_U]):
             self._resume_reading()
             try:
                 if wait(self._turns, self._use_clock, left) is TIMED_OUT:
-                    raise ReceiveTimeout(f"{self.name}: nothing came within {timeout:g} s")
+                    limit = 0.0 if timeout is None else round(timeout, 3)
+                    raise ReceiveTimeout(f"{self.name}: nothing came within {limit:g} s")
             finally:
                 self._parked = False
                 self._receiver = iterating
@@ -131,6 +133,10 @@ class BaseStream(Flow, Generic[_U]):
         return unit
 
     # --- turns ------------------------------------------------------------------------------------
+
+    def _inbox_comes_first(self) -> bool:
+        """Whether what has come is to be handled before the end."""
+        return bool(self._inbox.units)
 
     def _end_waits(self) -> bool:
         """Whether somebody is still to receive or to be sent something before the end."""
@@ -179,7 +185,7 @@ class BaseStream(Flow, Generic[_U]):
     def _handle_inbox(self) -> None:
         turns, inbox = self._turns, self._inbox
         process = self.process_unit
-        limit, communicator = self.event_limit, self._communicator
+        limit, communicator = self._event_limit, self._communicator
         began = monotonic()
         count, look = 0, limit
         while True:
@@ -192,7 +198,7 @@ class BaseStream(Flow, Generic[_U]):
                 break
             count += 1
             if count < limit:
-                if monotonic() - began > self.processing_time_limit:
+                if monotonic() - began > self._processing_time_limit:
                     break
             elif count >= look:
                 if turns.ready or turns.granted or monotonic() - began > limits.SOLE_TURN_TIME:
@@ -221,8 +227,7 @@ class BaseStream(Flow, Generic[_U]):
                 # The peer went away, or this side did: both are logged where the connection ends.
                 logger.debug("%s: its conversation ended: %s", self.name, error)
             else:
-                name = getattr(conversation, "__qualname__", repr(conversation))
-                self.handler_failed(error, name)
+                self.handler_failed(error, describe(conversation))
         finally:
             if self._eof and self._error is None:
                 self.drop_rest()
@@ -234,18 +239,23 @@ class BaseStream(Flow, Generic[_U]):
     def _end_turn(self) -> None:
         # The end of the stream is looked at after every turn: the inbox first, then what the
         # handlers answered, then the close; so a half-closed peer is still answered.
-        if self._due & END and not self._inbox.units and not self._closed and not self._end_waits():
-            self._due &= ~END
-            self.finish()
-        self.ticket = IDLE
-        if self._takes_turns() and self._enabled and not self._closed and self._is_due():
-            self._turns.later(self)
+        try:
+            due = self._due & END
+            if due and not (self._inbox_comes_first() or self._closed or self._end_waits()):
+                self._due &= ~END
+                self.finish()
+        finally:  # a hook may be left by an interrupt, and other turns follow all the same
+            self.ticket = IDLE
+            if self._takes_turns() and self._enabled and not self._closed and self._is_due():
+                self._turns.later(self)
 
     def finish(self) -> None:
         """The end of the stream, in a turn, with all that came before it handled."""
-        if not self._draining:
-            self.tell_end()
-        self.close()
+        try:
+            if not self._draining:
+                self.tell_end()
+        finally:  # a hook may be left by an interrupt, which a program may survive
+            self.close()
 
     def tell_end(self) -> None:
         """Calls the hook for the end that it was."""

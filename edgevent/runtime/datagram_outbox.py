@@ -72,5 +72,5 @@ class DatagramOutbox(RecordOutbox):
             self.size -= size
             self._turns.queued -= size
             if self._watching:
-                self._progress = self.clock.now()
+                self._note_progress()
         self._all_left()

@@ -95,6 +95,7 @@ class Outbox(Room):
         self._iteration = -1
         self._sent_at = 0.0
         self._progress = 0.0
+        self._in_flight = 0
         self._alarm: Alarm | None = None
         self._joined = self._watching = False
         self._sealed = False  # whether what waits may still leave although there is an error
@@ -285,7 +286,7 @@ class Outbox(Room):
             if sent < len(head):
                 self._head = memoryview(head)[sent:]
                 if sent:
-                    self._progress = self.clock.now()
+                    self._note_progress()
                 self._watch()
                 return
             self._head = None
@@ -316,10 +317,14 @@ class Outbox(Room):
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            self._progress = self.clock.now()
+            self._note_progress()
             self._transport.watch_write(self._writable)
         if self._alarm is None:
             self._alarm = self.clock.call_later(self.slow_timeout, self._look)
+
+    def _note_progress(self) -> None:
+        self._progress = self.clock.now()
+        self._in_flight = self._transport.in_flight
 
     def _unwatch(self) -> None:
         self._watching = False
@@ -346,6 +351,10 @@ class Outbox(Room):
     def _look(self) -> None:
         """Gives a slow consumer up, or looks again when its time would be over."""
         self._alarm = None
+        if self._transport.in_flight < self._in_flight:
+            # The kernel takes more when a good part of its buffer is free, and not before: a peer
+            # that reads a few KiB a second needs minutes for that.
+            self._note_progress()
         left = self._progress + self.slow_timeout - self.clock.now()
         if left <= 0.0:
             self._give_up(f"it took nothing for {self.slow_timeout:g} s")

@@ -109,5 +109,5 @@ class RecordOutbox(Outbox):
             self.size -= size
             self._turns.queued -= size
             if self._watching:
-                self._progress = self.clock.now()
+                self._note_progress()
         self._all_left()

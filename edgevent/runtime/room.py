@@ -28,6 +28,7 @@ class Room:
     """
 
     __slots__ = (
+        "_in_flight",
         "_progress",
         "_transport",
         "_turns",
@@ -41,7 +42,8 @@ class Room:
         "when_full",
     )
 
-    _progress: float  # when the peer has taken something last
+    _progress: float  # when the peer has taken something last,
+    _in_flight: int  # and what the kernel held for it then
     _transport: Watched
     _turns: Turns
     _waiters: Waiters | None

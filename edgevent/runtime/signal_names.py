@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import signal
 from typing import Final
@@ -54,7 +55,11 @@ def signal_number(signal_or_name: str | int) -> int:
     else:
         found = signal_or_name if signal_or_name in signal.valid_signals() else None
     if found is None:
-        raise UsageError(f"{signal_or_name!r} is no signal: a name such as SIGTERM was expected")
+        near = difflib.get_close_matches(str(signal_or_name).upper(), _NUMBERS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(
+            f"{signal_or_name!r} is no signal: a name such as SIGTERM was expected{hint}"
+        )
     return int(found)
 
 

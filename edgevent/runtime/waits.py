@@ -6,7 +6,7 @@ from types import TracebackType
 
 from greenlet import getcurrent, greenlet
 
-from ..errors import DeadlineError
+from ..errors import DeadlineError, UsageError
 from .clock import SYSTEM_CLOCK, Alarm, Clock
 from .turns import TIMED_OUT, Turns, wait
 
@@ -34,6 +34,8 @@ class deadline:
     """
 
     def __init__(self, seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        if not isinstance(seconds, (int, float)):
+            raise UsageError(f"deadline: a number of seconds was expected, not {seconds!r}")
         self.seconds = seconds
         self._clock = clock
         self._alarm: Alarm | None = None

@@ -27,6 +27,10 @@ class Watched(Protocol):
     def peer(self) -> str:
         """The other side, as text for log lines."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the kernel has taken and the peer has not; 0 where nothing tells it."""
+
     def finish(self) -> None:
         """Marks the end of what was sent; raises ``BlockingIOError`` or another ``OSError``."""
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import limits
+from ..arguments import checks_arguments
 from ..connection import Owner
 from ..errors import UsageError
 from .queued import QueuedSource
 from .reaping import ChildEvent, Reaper
 
 
+@checks_arguments
 class ChildWatch(QueuedSource):
     """Says when a child of this process has ended, was killed, was stopped, or goes on.
 

@@ -7,7 +7,7 @@ import functools
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from ..errors import UsageError
 from .inotify import (
@@ -112,7 +112,9 @@ def bits_of(events: FileKind | Iterable[FileKind]) -> int:
         UsageError: There is no such kind, or none was given.
     """
     bits = 0
-    for name in [events] if isinstance(events, str) else events:
+    several = isinstance(events, Iterable) and not isinstance(events, str)
+    names = cast(Iterable[FileKind], events if several else [events])
+    for name in names:
         bit = KINDS.get(name)
         if bit is None:
             near = difflib.get_close_matches(str(name), KINDS, 1)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from .. import limits
+from ..arguments import checks_arguments
 from ..errors import UsageError
 from ..runtime.clock import Alarm
 from ..runtime.turns import IDLE
@@ -24,6 +25,7 @@ from .queued import QueuedSource
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
+@checks_arguments
 class FileWatch(QueuedSource):
     """Tells what happens to files and folders, by the kernel's inotify.
 

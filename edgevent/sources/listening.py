@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..connection import Owner
 from ..errors import UsageError
 from .listening_poll import ListeningPoll, Place, places_of
@@ -27,6 +28,7 @@ class ListeningEvent:
     is_listening: bool
 
 
+@checks_arguments
 class ListeningWatch(QueuedSource):
     """Says when a service begins, and when it stops, to listen on an address of this machine.
 

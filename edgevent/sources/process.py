@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from greenlet import getcurrent
 
 from .. import limits
+from ..arguments import checks_arguments
 from ..connection import Owner
 from ..errors import UsageError
 from ..links.flow import END, Flow
@@ -36,6 +37,7 @@ class _Chain(tuple[Command, ...]):
     __slots__ = ()
 
 
+@checks_arguments
 class Process(LineConnection):
     """Runs a command (no shell), and handles what it writes, line by line.
 
@@ -110,8 +112,10 @@ class Process(LineConnection):
     ) -> None:
         commands = command if isinstance(command, _Chain) else (command,)
         self._commands = [check_command(one) for one in commands]
-        for function in (callback, on_error_line, on_exit):
-            check_callback(function, name or self._commands[0][0], may_miss=True)
+        shown = name or self._commands[0][0]
+        for function in (callback, on_error_line):
+            check_callback(function, shown, ("process", "line"), may_miss=True)
+        check_callback(on_exit, shown, ("process",), may_miss=True)
         settings: dict[str, Any] = {"max_line_bytes": max_line_bytes, "clock": clock}
         super().__init__(None, name=name, priority=priority, keep_running=keep_running, **settings)
         self._callback = callback

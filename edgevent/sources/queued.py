@@ -9,25 +9,28 @@ from time import monotonic
 from typing import Any
 
 from .. import limits
+from ..arguments import check_callable
 from ..connection import Connection
-from ..errors import UsageError
 from ..runtime.turns import Turns
 
 logger = logging.getLogger("edgevent")
 
 
-def check_callback(callback: object, name: str, *, may_miss: bool) -> None:
-    """Refuses what cannot be called.
+def check_callback(
+    callback: object, name: str, takes: tuple[str, ...] = ("event",), *, may_miss: bool
+) -> None:
+    """Refuses what cannot be called so.
 
     Args:
         name: The source, for the error.
+        takes: What it is called with.
         may_miss: Whether there may be none, because a hook does its work.
 
     Raises:
         UsageError: It is no function.
     """
-    if not (callable(callback) or (callback is None and may_miss)):
-        raise UsageError(f"{name}: a function to call was expected: {callback!r}")
+    if callback is not None or not may_miss:
+        check_callable(callback, name, takes)
 
 
 class QueuedSource(Connection):

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final
 
 from .. import limits
+from ..arguments import check_callable, checks_arguments
 from ..connection import Connection, Owner
 from ..errors import UsageError
 from ..runtime.signal_names import catchable, signal_name
@@ -22,6 +23,7 @@ _FIRST_REAL_TIME: Final = int(signal.SIGRTMIN)
 _Key = tuple[int, int | None, int | None, int]
 
 
+@checks_arguments
 class SignalSource(Connection):
     """Calls a function in a turn for each signal that comes, while it is in a communicator.
 
@@ -79,8 +81,8 @@ class SignalSource(Connection):
         if not self._numbers:
             raise UsageError(f"{self.name}: a signal was expected, and none was given")
         overridden = type(self).process_signal is not SignalSource.process_signal
-        if not (callable(callback) or (callback is None and overridden)):
-            raise UsageError(f"{self.name}: a function to call was expected: {callback!r}")
+        if callback is not None or not overridden:
+            check_callable(callback, self.name, ("signal",))
         self._callback = callback
         self.with_sender = with_sender
         self.dropped = 0

@@ -11,6 +11,7 @@ from typing import Any, Final
 from greenlet import getcurrent
 
 from .. import limits
+from ..arguments import check_callable, checks_arguments
 from ..connection import Owner
 from ..dispatcher import Dispatcher
 from ..errors import ClosedError, QueueFullError, ThreadStartError, UsageError
@@ -30,6 +31,7 @@ _END: Final = object()
 """What stands behind the last message of the thread."""
 
 
+@checks_arguments
 class ThreadLink(InProcess, QueuedSource):
     """Messages both ways between this communicator's thread and another one, the worker.
 
@@ -92,8 +94,8 @@ class ThreadLink(InProcess, QueuedSource):
         super().__init__(
             None, has_hook=True, name=name, priority=priority, keep_running=keep_running
         )
-        if function is not None and not callable(function):
-            raise UsageError(f"{self.name}: a function of the worker was expected: {function!r}")
+        if function is not None:
+            check_callable(function, f"{self.name}: the worker", ("end",))
         if not isinstance(max_messages, int) or max_messages < 1:
             raise UsageError(
                 f"{self.name}: max_messages of 1 or more was expected: {max_messages!r}"

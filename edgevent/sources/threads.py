@@ -11,6 +11,7 @@ from typing import Any, Final
 from greenlet import getcurrent
 
 from .. import limits
+from ..arguments import checks_arguments
 from ..communicator import Communicator
 from ..connection import Connection
 from ..errors import ClosedError, ThreadStartError, ThreadTimeout, UsageError
@@ -46,6 +47,7 @@ class ThreadOutcome:
         return self.result
 
 
+@checks_arguments
 class ThreadDone(Connection):
     """Tells the loop that a thread has ended, with what it returned or raised; then it is closed.
 
@@ -88,7 +90,7 @@ class ThreadDone(Connection):
         keep_running: bool = True,
     ) -> None:
         super().__init__(name=name, priority=priority, keep_running=keep_running)
-        check_callback(callback, self.name, may_miss=True)
+        check_callback(callback, self.name, ("outcome",), may_miss=True)
         self._callback = callback
         self._turns = Turns.current()
         self._waiters = Waiters(self._turns)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -10,6 +14,8 @@ from gevent.monkey import get_original
 from ..limits import INBOX_HARD_BYTES, READ_BYTES
 from ..runtime.guards import REGISTRY
 from ..runtime.watchers import READ, WRITE, io_watcher
+
+logger = logging.getLogger("edgevent")
 
 # gevent's own closes after the next poll: until something else happens, the other end of a pipe
 # would not see that this one is gone. Here all watchers have ended before.
@@ -79,6 +85,10 @@ class StreamTransport(Protocol):
     def unwatch_write(self) -> None:
         """Ends it."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the kernel has taken and the peer has not; 0 where nothing tells it."""
+
     def finish(self) -> None:
         """Marks the end of what was sent, where the protocol of the transport has a mark for it;
         raises ``BlockingIOError`` while there is no room for that. An orderly :meth:`close`
@@ -135,6 +145,11 @@ class DescriptorTransport:
         if self._writer is not None:
             self._writer.stop()
 
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the kernel has taken and the peer has not; 0 where nothing tells it."""
+        return count_in_flight(self._descriptor)
+
     def finish(self) -> None:
         """The end of a plain stream needs no mark."""
 
@@ -147,8 +162,12 @@ class DescriptorTransport:
                 watcher.close()
         self._reader = self._writer = None
         REGISTRY.descriptors.discard(self)
-        self._descriptor = -1
-        self._release()
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            self._release()
+        except OSError as error:
+            text = "descriptor %d was not closed here: %s; somebody else has closed it"
+            logger.error(text, descriptor, error.strerror or error)
 
     def abandon(self) -> None:
         """Closes a forked child's copy of the descriptor; the parent's peer sees nothing."""
@@ -157,6 +176,21 @@ class DescriptorTransport:
     def _release(self) -> None:
         """Closes the descriptor itself."""
         raise NotImplementedError
+
+
+def count_in_flight(descriptor: int) -> int:
+    """Asks the kernel how much of what was written to a descriptor has not been taken.
+
+    Sockets and terminals tell it as TIOCOUTQ (tcp(7) and unix(7) call it SIOCOUTQ), pipes, which
+    do not know that, as FIONREAD (pipe(7)). It is 0 for what tells neither, or is closed.
+    """
+    for request in (termios.TIOCOUTQ, termios.FIONREAD):
+        try:
+            found = fcntl.ioctl(descriptor, request, bytes(4))
+        except (OSError, ValueError):
+            continue
+        return int.from_bytes(found, sys.byteorder)
+    return 0
 
 
 def drop_input(transport: StreamTransport) -> None:

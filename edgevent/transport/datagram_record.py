@@ -139,6 +139,11 @@ class DatagramRecords:
         """Ends it."""
         self._inner.unwatch_write()
 
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the kernel has taken and the other side has not."""
+        return self._inner.in_flight
+
     def finish(self) -> None:
         """Datagrams have no end that could be marked."""
 

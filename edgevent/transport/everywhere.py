@@ -58,7 +58,9 @@ def bind_everywhere(
                 if len(endpoints) > 1:
                     logger.info("%s: %s: %s", address, endpoint.sockaddr[0], error.strerror)
         if failure is not None and (not bound or failure.errno not in _NOT_HERE):
-            raise ListenError(f"{address}: {failure.strerror}", failure.errno) from failure
+            raise ListenError(
+                f"{address}: {failure.strerror or failure}", failure.errno
+            ) from failure
         return bound
     except BaseException:
         for one in bound:

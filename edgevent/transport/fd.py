@@ -13,7 +13,7 @@ from gevent.monkey import get_original
 
 from ..runtime.guards import REGISTRY
 from ..runtime.watchers import READ, WRITE, io_watcher
-from .base import Credentials, close_quietly
+from .base import Credentials, close_quietly, count_in_flight
 
 _poll: Final = get_original("select", "poll")
 
@@ -261,6 +261,11 @@ class FdTransport:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     # --- the end ----------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the kernel has taken and the other side has not."""
+        return count_in_flight(self._output)
 
     def finish(self) -> None:
         """The end of a plain stream needs no mark."""

@@ -115,6 +115,11 @@ class MemoryTransport:
         """Ends it."""
         self._on_write = None
 
+    @property
+    def in_flight(self) -> int:
+        """How many bytes the other side has not read."""
+        return len(self._outgoing.data)
+
     def finish(self) -> None:
         """The end of a plain stream needs no mark."""
 

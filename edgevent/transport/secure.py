@@ -320,6 +320,11 @@ class TlsTransport:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    @property
+    def in_flight(self) -> int:
+        """How many encrypted bytes the kernel has taken and the peer has not."""
+        return self.below.in_flight
+
     def finish(self) -> None:
         """Says that nothing more comes from this side (``close_notify``).
 

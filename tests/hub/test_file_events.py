@@ -821,7 +821,7 @@ MISTAKES = [
     (("w",), {"events": ()}, UsageError, "no kind of file event was given"),
     (("w",), {"pattern": "a/*.conf"}, UsageError, "'a/.*' is no pattern of names"),
     (("w",), {"pattern": ["*", ""]}, UsageError, "'' is no pattern of names"),
-    (("w",), {"callback": "print"}, UsageError, "a function to call was expected: 'print'"),
+    (("w",), {"callback": "print"}, UsageError, r"a function of \(event\) .*, not 'print'"),
     (("w",), {"priority": 256}, UsageError, "256 is no priority"),
     ((), {}, UsageError, "no path was given"),
     (("w\0",), {}, UsageError, "is no path"),

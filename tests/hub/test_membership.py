@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from typing import Any
 
 import pytest
 from gevent.event import Event
@@ -32,6 +33,12 @@ def test_a_connection_is_in_one_communicator_only(communicator: Communicator) ->
     timer = communicator.every(1.0, lambda: None)
     with Communicator() as other, pytest.raises(UsageError, match="is in another communicator"):
         other.add_connection(timer)
+
+
+@pytest.mark.parametrize("wrong", [None, Dispatcher(), Timer])
+def test_what_is_no_connection_is_refused(communicator: Communicator, wrong: Any) -> None:
+    with pytest.raises(UsageError, match=f"a {type(wrong).__name__} is no connection"):
+        communicator.add_connection(wrong)
 
 
 def test_a_closed_connection_is_refused(communicator: Communicator) -> None:

@@ -54,6 +54,12 @@ def test_what_is_no_signal_is_refused(communicator: Communicator, name: str | in
         SignalSource(name, print)
 
 
+@pytest.mark.parametrize("name", ["SIGTREM", "sigtrem"])
+def test_the_nearest_name_is_told(name: str) -> None:
+    with pytest.raises(UsageError, match=r"did you mean SIGTERM\?$"):
+        signal_number(name)
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "STOP"])
 def test_what_the_kernel_keeps_is_refused(communicator: Communicator, name: str) -> None:
     with pytest.raises(UsageError, match=f"{signal_name(name)} cannot be caught"):

@@ -219,7 +219,7 @@ def test_the_end_is_told_where_the_call_was_made(
 def test_a_function_that_is_none_is_refused(communicator: Communicator) -> None:
     with pytest.raises(UsageError, match="a function to run in a thread was expected: 5"):
         run_in_thread(5)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="a function to call was expected: 5"):
+    with pytest.raises(UsageError, match=r"a function of \(outcome\) was expected, not 5"):
         run_in_thread(int, done=5)  # type: ignore[arg-type]
 
 

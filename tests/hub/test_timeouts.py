@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from gevent.event import Event
@@ -84,11 +85,24 @@ def test_a_handler_may_change_its_own_delay(communicator: Communicator, clock: M
     assert growing.calls == [10.0, 30.0, 70.0, 150.0]
 
 
-@pytest.mark.parametrize("delay", [0, 0.0, -1.0, float("inf"), float("nan")])
-def test_a_delay_that_can_never_be_is_refused(counted: Counted, delay: float) -> None:
-    with pytest.raises(UsageError, match="a delay of more than 0 seconds was expected"):
-        counted.timeout_delay = delay
+@pytest.mark.parametrize("delay", [0, 0.0, -1.0, float("inf"), float("nan"), "10s"])
+def test_a_delay_that_can_never_be_is_refused(counted: Counted, delay: Any) -> None:
+    for use in (lambda: setattr(counted, "timeout_delay", delay), lambda: Timer(delay)):
+        with pytest.raises(UsageError, match=r"more than 0 seconds was expected|mean 10\.0"):
+            use()
     assert counted.timeout_delay is None
+
+
+def test_what_cannot_be_called_is_refused_at_once(communicator: Communicator) -> None:
+    no_function: Any = "tick"
+    for use in (
+        lambda: communicator.every(1.0, no_function),
+        lambda: communicator.after(1.0, no_function),
+        lambda: Timer(1.0, no_function),
+    ):
+        with pytest.raises(UsageError, match=r"Timer-.*: a function of \(.*, not 'tick'"):
+            use()
+    assert communicator.connections == ()
 
 
 def test_a_removed_or_closed_connection_has_no_timeout(

@@ -247,6 +247,25 @@ def test_a_closed_connection_does_not_wait_longer_for_its_peer(
     assert not server.peers
 
 
+def test_what_a_peer_takes_of_the_kernel_counts_although_the_kernel_takes_nothing_more(
+    moved: Ground, clock: MovedClock, server: Server
+) -> None:
+    peer, sock = meet(moved, server)
+    fill(peer)
+    waits = peer.outbox.size
+    for _ in range(3):
+        clock.advance(limits.SLOW_CONSUMER_TIMEOUT - 0.1)
+        before = peer._transport.in_flight
+        while peer._transport.in_flight >= before:
+            sock.recv(4096)
+    settle()
+    assert peer.outbox.size == waits
+    assert not peer.is_closed
+    clock.advance(limits.SLOW_CONSUMER_TIMEOUT - 0.1)
+    clock.advance(limits.SLOW_CONSUMER_TIMEOUT + 0.1)
+    assert peer.is_closed
+
+
 def test_a_peer_that_takes_a_little_now_and_then_is_no_slow_consumer(
     moved: Ground, clock: MovedClock, server: Server
 ) -> None:

@@ -136,6 +136,23 @@ def test_closing_ends_run_and_receive(peer: ScriptedPeer) -> None:
             receiving.get(timeout=PATIENCE)
 
 
+def test_a_client_that_is_disabled_handles_nothing_until_it_is_enabled(peer: ScriptedPeer) -> None:
+    got: list[str] = []
+    table = Dispatcher()
+    table.on("NEWS")(lambda message, _: got.append(message["text"]))
+    with Client(peer.address, table) as client:
+        peer.accept()
+        client.enabled = False
+        peer.send("NEWS text=kept")
+        peer.close()
+        settle()
+        assert got == []
+        assert client.is_connected
+        client.enabled = True
+        client.run()
+        assert got == ["kept"]
+
+
 def test_a_communicator_can_run_a_client(ground: Ground, peer: ScriptedPeer) -> None:
     service, gone = Dispatcher(), Event()
 

@@ -13,7 +13,7 @@ import pytest
 from datagram_ground import KINDS, address_of, serve, udp
 from gevent import socket, subprocess
 from gevent.event import Event
-from network_ground import PATIENCE, Ground, MovedClock, echo, until
+from network_ground import LINKS_UP, PATIENCE, Ground, MovedClock, echo, until
 
 from edgevent import (
     AddressError,
@@ -437,7 +437,7 @@ def test_broadcast_is_permitted_when_the_address_is_one(
     setup = (
         "ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up"
         " && ip addr add 10.9.0.1/24 brd + dev v0"
-        " && ip route add default dev v0 && ip route add prohibit 10.9.7.0/24"
+        " && ip route add default dev v0 && ip route add prohibit 10.9.7.0/24" + LINKS_UP
     )
     assert own_network(BROADCAST, setup).splitlines() == [
         "ME udp://10.9.0.1:4041 True",

@@ -405,7 +405,7 @@ def test_an_interval_that_is_none_is_refused(interval: float) -> None:
 
 
 def test_a_watch_that_calls_nobody_is_refused() -> None:
-    with pytest.raises(UsageError, match="a function to call was expected"):
+    with pytest.raises(UsageError, match=r"a function of \(event\) was expected"):
         ListeningWatch("unix:x")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from datagram_ground import serve
 from gevent import socket
-from network_ground import PATIENCE, Ground, until
+from network_ground import LINKS_UP, PATIENCE, Ground, until
 
 from edgevent import (
     ConnectError,
@@ -132,7 +132,7 @@ TWO = (
     " && ip addr add fd00:9::1/64 dev v0 nodad && ip addr add fd00:a::1/64 dev v1 nodad"
     " && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.v0.rp_filter=0"
     " net.ipv4.conf.v1.rp_filter=0"
-    " net.ipv4.conf.v0.accept_local=1 net.ipv4.conf.v1.accept_local=1"
+    " net.ipv4.conf.v0.accept_local=1 net.ipv4.conf.v1.accept_local=1" + LINKS_UP
 )
 
 PROGRAM = """

@@ -44,6 +44,16 @@ def test_the_serial_of_a_message_that_has_one_stays(client: Client, peer: Script
     assert result(caller) == "IS serial=x7"
 
 
+@pytest.mark.parametrize("wrong", ["1s", None])
+def test_a_limit_that_is_no_number_is_refused_and_nothing_is_sent(
+    client: Client, peer: ScriptedPeer, wrong: Any
+) -> None:
+    with pytest.raises(UsageError, match="ASK: a timeout in seconds was expected: "):
+        client.request(Message("ASK"), timeout=wrong)
+    client.send(Message("NEXT"))
+    peer.expect("NEXT")
+
+
 @pytest.mark.parametrize("reply", ["IS", ("NO", "IS"), {"IS"}, iter(["IS"])])
 def test_without_its_serial_the_first_that_reply_names_is_the_answer(
     client: Client, peer: ScriptedPeer, reply: Any

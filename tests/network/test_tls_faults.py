@@ -171,7 +171,11 @@ def test_a_service_in_the_clear_that_speaks_first_is_no_tls(peer: ScriptedPeer) 
 # --- a close in the middle ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [b"", hello()[:50], hello(), b"rubbish"])
+@pytest.mark.parametrize(
+    "first",
+    [b"", hello()[:50], hello(), b"rubbish"],
+    ids=["nothing", "half a hello", "a hello", "rubbish"],
+)
 @pytest.mark.parametrize("how", ["close", "remove", "disable", "peer", "reset"])
 def test_nothing_is_left_of_a_handshake_that_is_not_finished(
     how: str, first: bytes, moved: Ground, clock: MovedClock

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevent.address import SCHEMES, Address
-from edgevent.errors import AddressError
+from edgevent.errors import AddressError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,12 @@ def test_refused(text: str, expected: str) -> None:
         Address.parse(text)
     assert expected in str(raised.value)
     assert str(raised.value).startswith(f"address {text!r}"[:90])
+
+
+@pytest.mark.parametrize("wrong", [3001, ("127.0.0.1", 3001), None, b"tcp://h:1"])
+def test_what_is_no_text_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=f"an address is text, .* no {type(wrong).__name__}"):
+        Address.parse(wrong)
 
 
 def test_a_default_scheme_that_is_none() -> None:

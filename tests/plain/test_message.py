@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import decimal
 import enum
 import ipaddress
 import math
+import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -813,3 +815,17 @@ def test_a_line_with_one_more_parameter_is_that_of_the_longer_message(
         for _ in range(2):
             longer = message.with_parameters({name: "123"})
             assert message.line_with(name, "123") == bytes(longer) + b"\n" == longer.to_line()
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_message_goes_to_other_processes_however_it_was_made(times: int) -> None:
+    line = f'<a:b srv:to/PICKLE{times} text="\\"x;y";n=1;'
+    for text in (line, f"PICKLE{times} a=1;b=2"):
+        parsed = [Message.parse(text) for _ in range(times)][-1]
+        assert parsed["n" if parsed.server else "a"] == "1"
+        for made in (parsed, parsed.with_parameters(more="x"), Message.parse(bytes(parsed))):
+            data = pickle.dumps(made)
+            found = pickle.loads(data)
+            assert (found, bytes(found), hash(found)) == (made, bytes(made), hash(made))
+            assert copy.deepcopy(made) == copy.copy(made) == made
+            assert len(data) < 400

@@ -218,7 +218,7 @@ def test_a_callable_that_does_not_say_what_it_takes_is_called_as_it_is() -> None
 def test_a_handler_is_named_in_logs_as_it_is_in_the_program() -> None:
     assert describe(Service.method) == "Service.method"
     assert describe(bind(Service().method)) == "Service.method"
-    assert describe(functools.partial(fixed)).startswith("functools.partial(")
+    assert describe(functools.partial(fixed, "a secret")) == "fixed"
 
 
 # --- what cannot ----------------------------------------------------------------------------------
@@ -237,6 +237,12 @@ def generator(message, peer) -> Iterator[int]:
 
 class Asynchronous:
     async def __call__(self, message, peer) -> None: ...
+
+
+def without_peer(message, v: int) -> None: ...
+
+
+def alone(v: str, peer) -> None: ...
 
 
 def positional(message, peer, v, /) -> None: ...
@@ -261,6 +267,8 @@ def foreign_name(message, peer, größe) -> None: ...
         (lambda message, *, peer: None, "(message, *, peer) is no handler"),
         (lambda **named: None, "(**named) is no handler"),
         ([].append, "is no handler: it must take"),
+        (without_peer, "must take (message, peer, ...), and v stands in the place of the peer"),
+        (alone, "must take (message, peer, ...), and v stands in the place of the message"),
         (positional, "positional, parameter v: no message can give it by this name"),
         (foreign_name, "parameter größe: no message can give it by this name"),
         (taking(list), "parameter v: <class 'list'> is no type of a message's parameter"),

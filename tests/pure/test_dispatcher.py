@@ -259,7 +259,6 @@ def test_the_same_command_at_the_same_priority_is_an_error(dispatcher: Dispatche
         (Match(5, print), "5 is no expression"),  # type: ignore[arg-type]
         (Match("HI", print, priority=16), "16 is no priority of a match: 0 to 15"),
         (Match("HI", print, priority=-1), "-1 is no priority"),
-        (Match("HI", print, priority="7"), "'7' is no priority"),  # type: ignore[arg-type]
         (Match("HI", lambda message: None), "is no handler: it must take (message, peer, ...)"),
         (Match("HI", None), "None is no handler"),  # type: ignore[arg-type]
     ],
@@ -434,6 +433,14 @@ def test_all_other_errors_are_this_sides_and_answered_with_an_id(
     ]
     with pytest.raises(type(error)):
         dispatcher.dispatch(Message("ADD"), RecordingPeer())
+
+
+def test_a_decorator_without_its_command_is_refused(dispatcher: Dispatcher) -> None:
+    def add(message: Message, peer: object) -> None: ...
+
+    forgotten: Any = dispatcher.on
+    with pytest.raises(UsageError, match=r"on\(\) was given .*add in place of a command"):
+        forgotten(add)
 
 
 @pytest.mark.parametrize("answer", [5, "SUM value=5", b"SUM", [], False])

@@ -11,7 +11,7 @@ from link_ground import add, fill, hang, number, numbers, read_numbers, up
 from network_ground import PATIENCE, Ground, MovedClock, until
 from scripted_peer import ScriptedPeer, scripted_peer
 
-from edgevent import Message
+from edgevent import Dispatcher, Message
 from edgevent import PermanentConnection as Link
 from edgevent.testing.clock import settle
 
@@ -158,6 +158,30 @@ def test_a_stop_while_it_is_up_lets_leave_what_was_kept(moved: Ground, peer: Scr
     assert peer.sock.recv(1) == b""
     stopped(moved)
     assert len(link.undelivered) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache": True}, {"json": True}])
+def test_what_came_before_a_stop_is_answered_after_it(
+    moved: Ground, peer: ScriptedPeer, settings: dict[str, bool]
+) -> None:
+    go, table = Event(), Dispatcher()
+
+    @table.on("ASK")
+    def ask(message: Message, link: Link) -> None:
+        assert go.wait(PATIENCE)
+        link.send(number(message.integer("n")), **settings)
+
+    link = up(moved, peer, dispatcher=table)
+    peer.send("ASK n=1", "ASK n=2")
+    until(lambda: link.command == "ASK")
+    moved.communicator.stop()
+    link.mark_done()
+    settle()
+    go.set()
+    for n in (1, 2):
+        assert Message.parse(peer.read_line()).integer("n") == n
+    assert peer.expect_end() == "closed"
+    stopped(moved)
 
 
 def test_a_stop_before_it_is_ready_tells_what_was_kept(moved: Ground, peer: ScriptedPeer) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import gevent
 import pytest
 from link_ground import fill, number, numbers, read_numbers, up
 from network_ground import PATIENCE, Ground, MovedClock, until
-from scripted_peer import ScriptedPeer
+from scripted_peer import ScriptedPeer, scripted_peer
 
 from edgevent import (
+    Address,
     ConnectionLostError,
     Message,
     NotConnectedError,
@@ -151,8 +153,14 @@ def test_a_send_that_fails_is_told_to_its_sender_alone(moved: Ground, peer: Scri
     assert link.kept == 1
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is joined is held until the pass ends, however slow the machine is."""
+    monkeypatch.setattr("edgevent.runtime.outbox._HELD", PATIENCE)
+
+
 def test_what_was_joined_to_leave_together_when_the_link_broke_was_not_sent(
-    moved: Ground, peer: ScriptedPeer
+    moved: Ground, peer: ScriptedPeer, held: None
 ) -> None:
     link = up(moved, peer)
     for n in range(5):
@@ -165,7 +173,7 @@ def test_what_was_joined_to_leave_together_when_the_link_broke_was_not_sent(
 
 
 def test_what_found_the_link_broken_without_an_error_of_its_own_was_not_sent(
-    moved: Ground, peer: ScriptedPeer
+    moved: Ground, peer: ScriptedPeer, held: None
 ) -> None:
     link = up(moved, peer)
     link.send(number(0))
@@ -223,3 +231,15 @@ def test_half_a_line_at_the_loss_is_not_handled_and_told(
     peer.sock.sendall(b"NUMBER n=1")
     peer.close()
     until(lambda: logged("dropped 10 bytes without a newline"))
+
+
+def test_a_link_that_a_hook_of_the_loss_has_moved_dials_there_at_once(
+    moved: Ground, peer: ScriptedPeer, tmp_path: Path
+) -> None:
+    link = up(moved, peer, pauses="3600")
+    with scripted_peer(f"unix:{tmp_path}/other") as other:
+        place = Address.parse(other.address)
+        link.on_disconnected(lambda link: link.prepare_move(place)())
+        peer.close()
+        other.accept()  # the clock stands still
+        until(lambda: link.is_connected and link.address == other.address)
