@@ -8,6 +8,7 @@ has patched.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -17,6 +18,7 @@ from typing import Any, Final
 from gevent.monkey import get_original
 
 from . import limits
+from .log_record import mended
 from .log_text import LineFormatter, escape
 
 _RLock: Final = get_original("_thread", "RLock")
@@ -76,11 +78,23 @@ class RecordHandler(logging.Handler):
         try:
             self.write_record(record)
         except Exception as error:
-            self._lose(error)
-            return
+            if not self._mends(record, error):
+                return
         if self._missed:
             # Behind it: what is short might get through where no record does, and say so each time.
             self._tell_losses()
+
+    def _mends(self, record: logging.LogRecord, error: Exception) -> bool:
+        """Writes a record that cannot be read as it is; returns whether it is written."""
+        if not isinstance(error, OSError) or error.errno == errno.EOVERFLOW:  # of localtime(3)
+            try:
+                self.write_record(mended(record))
+            except Exception as again:
+                error = again
+            else:
+                return True
+        self._lose(error)
+        return False
 
     def close(self) -> None:
         """Says what was lost, and closes; may be called again."""

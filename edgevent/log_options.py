@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
@@ -24,7 +25,9 @@ _TARGETS: Final = ("stderr", "file", "syslog", "journal", "server", "none")
 _ALIASES: Final = {"console": "stderr", "journald": "journal"}
 _FORMS: Final = ("rfc3164", "rfc5424")
 _SHOWN: Final = 100
-
+_MAX_DIGITS: Final = 3
+_WIDE: Final = re.compile(rf"%\([^)]*\)[-+ #0.\d]*?\d{{{_MAX_DIGITS + 1}}}", re.ASCII)
+_LEVEL_OPTIONS: Final = ("log-level", "log-severity")
 
 _LEVEL: Final = "_level"
 _SHORT: Final = {"trace": "trace", "debug": "debug", "quiet": "warning"}
@@ -231,6 +234,10 @@ def _read_targets(text: str) -> tuple[Target, ...]:
 
 
 def _read_form(text: str) -> str:
+    if _WIDE.search(text):
+        raise OptionError(
+            f"format {text[:_SHOWN]!r}: expected widths of {_MAX_DIGITS} digits at most"
+        )
     record = logging.LogRecord("name", logging.INFO, __file__, 1, "text", (), None)
     try:
         LineFormatter(text).format(record)
@@ -242,4 +249,6 @@ def _read_form(text: str) -> str:
 
 
 def _read_logger_level(logger: str, text: str) -> int:
+    if logger.replace("_", "-") in _LEVEL_OPTIONS:
+        raise OptionError("expected the name of a logger, such as edgevent.dispatcher")
     return read_level(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .address import Address
 from .answers import Peer, refuse
+from .arguments import checks_arguments
 from .dispatcher import Dispatcher
 from .links.datagram import DatagramServer
 from .message import Message
@@ -25,12 +26,30 @@ class Reopened(Protocol):
         """Opens log files anew; returns whether that was possible, else it was logged."""
 
 
+class _Warning:
+    """What STOP and its kin do here, as in the C++ library: a line in the log."""
+
+    def stop(self, quitting: bool) -> None:
+        self._warn("QUITTING" if quitting else "STOP")
+
+    def ready(self, message: Message) -> None:
+        self._warn(message.command)
+
+    def restart(self, message: Message) -> None:
+        self._warn(message.command)
+
+    def _warn(self, command: str) -> None:
+        logger.warning("%s came to the listener for LOG_ROTATE, which does nothing else", command)
+
+
+@checks_arguments
 class LogRotateListener(DatagramServer):
-    """Reopens the log files when LOG_ROTATE comes by datagram; nothing else is accepted.
+    """Reopens the log files when LOG_ROTATE comes by datagram; nothing else is obeyed.
 
     ``ed-signal --host ADDRESS LOG_ROTATE`` sends it, from logrotate's ``postrotate`` for example.
     It is obeyed from this machine, and from others with the secret code. Whom it is addressed to
-    (``NAME/LOG_ROTATE``) does not matter. It does not keep the communicator running.
+    (``NAME/LOG_ROTATE``) does not matter. The other default commands are answered as by any
+    service; STOP and its kin are logged alone. It does not keep the communicator running.
 
     Args:
         address: ``udp://host:port``, where ``host:port`` alone will do, or ``unixgram:/path``.
@@ -55,7 +74,7 @@ class LogRotateListener(DatagramServer):
         keep_running: bool = False,
         **settings: Any,
     ) -> None:
-        commands = Dispatcher(default_commands=False)
+        commands = Dispatcher(control=_Warning())
         commands.on("LOG_ROTATE")(self._rotate)
         super().__init__(
             address,
@@ -75,11 +94,12 @@ class LogRotateListener(DatagramServer):
             logger.info("%s: LOG_ROTATE: the log files were reopened", peer.name)
 
 
-def add_log_rotation_options(parser: OptionParser, *, default: str | None = None) -> None:
+def add_log_rotation_options(parser: OptionParser, *flags: str, default: str | None = None) -> None:
     """Adds ``--logrotate-listen`` and ``--logrotate-secret``.
 
     Args:
         parser: The program's options.
+        flags: Short names of ``--logrotate-listen``, such as ``-R`` of the C++ library.
         default: The address where it listens when nothing is said; ``None`` for nowhere.
 
     Raises:
@@ -87,6 +107,7 @@ def add_log_rotation_options(parser: OptionParser, *, default: str | None = None
     """
     port = Address.parse(default, default_scheme="udp").port if default else None
     parser.add_address(
+        *flags,
         "--logrotate-listen",
         default=default,
         default_scheme="udp",

@@ -6,16 +6,29 @@ The format is the INI format of the C++ library (:func:`edgevent.definitions.rea
 from __future__ import annotations
 
 import argparse
+import errno
 import glob
 import os
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Final
 
 from .definitions import read_ini
 from .errors import DefinitionError, OptionError
 from .option_sections import Entry, Section, plain
-from .option_values import Place, check_value, long_names, nearest, split_words, takes_several
+from .option_values import (
+    Place,
+    check_value,
+    long_names,
+    nearest,
+    shown,
+    split_words,
+    takes_several,
+)
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+"""The largest configuration file, in bytes."""
 
 _NUMBERED: Final = "[0-9][0-9]-"
 
@@ -53,6 +66,67 @@ def _find(folder: str, below: str, pattern: str) -> list[str]:
     return sorted(glob.glob(os.path.join(glob.escape(folder), glob.escape(below), pattern)))
 
 
+def unusable_folders(
+    name: str,
+    folder: str | os.PathLike[str],
+    other_folders: Iterable[str | os.PathLike[str]] = (),
+) -> Iterator[OptionError]:
+    """Find a ``NAME.d`` that is there and cannot be listed, whose files would be missed silently.
+
+    Args:
+        name: As of :func:`config_files`, like the others.
+        folder: The same.
+        other_folders: The same.
+
+    Yields:
+        An error that names it and says why.
+    """
+    for parent in (*other_folders, folder):
+        path = os.path.join(parent, f"{name}.d")
+        try:
+            if os.path.lexists(path):
+                os.listdir(path)
+        except OSError as error:
+            yield OptionError(f"{path}: {error.strerror}")
+
+
+def read_text(path: str) -> str:
+    """Read a configuration file, whose lines may end as they do elsewhere.
+
+    Raises:
+        OptionError: It cannot be read, is no regular file, is too long or is no text; the sentence
+            begins with the file, and its line where there is one.
+    """
+    try:
+        # Without O_NONBLOCK the open of a FIFO would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not (stat.S_ISREG(mode) or os.path.samestat(os.fstat(fd), os.stat(os.devnull))):
+                folder = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else ""
+                raise OptionError(f"{path}: {folder or 'expected a regular file'}")
+            # Not closed by open(), which leaves the descriptor of a folder open when it raises.
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OptionError):
+            raise
+        why = getattr(error, "strerror", None) or "expected a name without NUL"
+        raise OptionError(f"{path}: {why}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise OptionError(f"{path}: expected {MAX_FILE_BYTES} bytes at most")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        raise OptionError(f"{path}:{line}: expected UTF-8 text") from None
+    if (nul := text.find("\0")) >= 0:
+        raise OptionError(f"{path}:{1 + text.count(chr(10), 0, nul)}: expected text without NUL")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 @dataclass(slots=True)
 class FileContent:
     """What one file says.
@@ -60,12 +134,12 @@ class FileContent:
     Attributes:
         path: The file.
         places: By option, where each of its values stands.
-        entries: By section, its keys.
+        entries: By section and key, in the form in which keys are compared.
     """
 
     path: str
     places: dict[str, list[str]] = field(default_factory=dict)
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    entries: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
 
 class FileReader:
@@ -102,33 +176,41 @@ class FileReader:
         self.contents.append(content)
         known = self._options()
         items: dict[str, str | list[str]] = {}
-        try:
-            for where, section, key, value in read_ini(stream.read(), stream.name):
-                try:
-                    if section and (found := self._sections.get(plain(section))):
-                        self._add_entry(content, found, where, key, value)
-                    else:
-                        action = self._find(known, where, section, key)
-                        self._add_item(items, content, action, where, key, value)
-                except OptionError as error:
-                    self._report(error)
-        except DefinitionError as error:
-            self._report(OptionError(str(error)))
+        for where, section, key, value in read_ini(stream.read(), stream.name, self._malformed):
+            try:
+                if section and (found := self._sections.get(plain(section))):
+                    self._add_entry(content, found, known, where, key, value)
+                else:
+                    action = self._find(known, where, section, key)
+                    self._add_item(items, content, action, where, key, value)
+            except OptionError as error:
+                self._report(error)
         return items
 
+    def _malformed(self, error: DefinitionError) -> None:
+        self._report(OptionError(str(error)))
+
     def _add_entry(
-        self, content: FileContent, section: Section, where: str, key: str, value: str
+        self,
+        content: FileContent,
+        section: Section,
+        known: Mapping[str, argparse.Action],
+        where: str,
+        key: str,
+        value: str,
     ) -> None:
-        # The rank is known when all files are.
-        entry = section.read(key, value, Place(where, 0))
-        entries = content.entries.setdefault(section.name, [])
-        for other in entries:
-            if plain(other.key) == plain(key):
-                raise OptionError(
-                    f"{where}: section [{section.name}]: key {key!r} stands twice in this file,"
-                    f" the first time at {other.place.text}"
-                )
-        entries.append(entry)
+        entries = content.entries.setdefault(section.name, {})
+        other = entries.get(plain(key))
+        if other is not None:
+            raise OptionError(_twice(f"{where}: section [{section.name}]", key, other.place.text))
+        try:
+            # The rank is known when all files are.
+            entries[plain(key)] = section.read(key, value, Place(where, 0))
+        except OptionError as error:
+            if plain(key) not in known:
+                raise
+            hint = f"the option {key} stands before the first section"
+            raise OptionError(f"{error}; {hint}") from None
 
     def _find(
         self, known: Mapping[str, argparse.Action], where: str, section: str, key: str
@@ -142,11 +224,11 @@ class FileReader:
         names = list(self._sections)
         if section and names and not any(one.startswith(f"{plain(section)}::") for one in known):
             raise OptionError(
-                f"{where}: section [{section}] is unknown: expected one of"
+                f"{where}: section [{shown(section)[1:-1]}] is unknown: expected one of"
                 f" {', '.join(names)}{nearest(plain(section), names)}"
             )
         near = nearest(plain(name), known)
-        raise OptionError(f"{where}: key {name!r} is unknown: expected an option{near}")
+        raise OptionError(f"{where}: key {shown(name)} is unknown: expected an option{near}")
 
     def _add_item(
         self,
@@ -164,5 +246,11 @@ class FileReader:
             items[option] = [*items.get(option, ()), value]
             content.places.setdefault(option, []).append(where)
         else:
+            if option in content.places:
+                raise OptionError(_twice(where, key, content.places[option][0]))
             items[option] = split_words(at, value) if takes_several(action) else value
             content.places[option] = [where]
+
+
+def _twice(where: str, key: str, first: str) -> str:
+    return f"{where}: key {key!r} stands twice in this file, the first time at {first}"

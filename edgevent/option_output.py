@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -177,3 +178,22 @@ def _replace(path: str, text: str) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(draft)
+
+
+def discard_output() -> None:
+    """Has the standard output go nowhere, after it failed; Python would try again at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def open_closed_streams() -> None:
+    """Gives a program whose standard streams were closed at its start those of /dev/null.
+
+    Python has None in their place, and the next file or socket would get their descriptor.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest one that is free
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r"))

@@ -7,14 +7,14 @@ import glob
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, Final, NoReturn
 
 import configargparse
 
 from .errors import OptionError
-from .option_files import FileReader, config_files
+from .option_files import FileReader, config_files, read_text, unusable_folders
 from .option_reading import Finder, Reading, find_entries, settle_secret
 from .option_sections import Entry, Section
 from .option_values import (
@@ -151,6 +151,8 @@ class PlaceParser:
         self._mistakes, self._not_opened, self._place = mistakes, None, ""
         self._files.contents.clear()
         self._parser._default_config_files = self._default_files()
+        for error in unusable_folders(self.name, *self._folders):
+            self._report(error)
         variables, entries = self._read_environment()
         with self._relaxed(self.find_asked(argv)):
             piece, counts = self._read_piece()
@@ -173,6 +175,8 @@ class PlaceParser:
             times = len(self._recorded.get(action, ())) - counts.get(action, 0)
             if action.dest == "config_file" and times > 1:
                 self._raise("argument --config is given twice: expected it once")
+            if action.dest == "config_file" and getattr(namespace, action.dest) == "":
+                self._raise("argument --config: expected the name of a file")
         finder = Finder(self._recorded, counts, settings, contents, self._piece)
         reading = Reading(namespace, [content.path for content in contents])
         for dest in SPECIALS:
@@ -261,6 +265,10 @@ class PlaceParser:
         self._place = ""
         return words, {action: len(found) for action, found in self._recorded.items()}
 
+    def print_by(self, write: Callable[[str], None]) -> None:
+        """Has ``--help`` and ``--version`` write by a function; argparse hides that it cannot."""
+        self._parser._print_message = lambda text, _=None: write(text)
+
     # --- the command line -------------------------------------------------------------------------
 
     def _spell_out(self, words: Sequence[str]) -> list[str]:
@@ -333,18 +341,16 @@ class PlaceParser:
 
     def _open(self, path: str) -> IO[str]:
         # Not every release of ConfigArgParse closes its files after an error.
-        stream = io.StringIO()
-        stream.name = path
+        text = ""
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                stream.write(file.read())
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "expected UTF-8 text"
+            text = read_text(path)
+        except OptionError as error:
             # ConfigArgParse would put it into other words.
-            self._not_opened = OptionError(f"{path}: {why}")
-            self._report(self._not_opened)
+            self._not_opened = error
+            self._report(error)
             self._not_opened = None
-        stream.seek(0)
+        stream = io.StringIO(text)
+        stream.name = path
         return stream
 
     # --- errors -----------------------------------------------------------------------------------

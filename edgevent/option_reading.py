@@ -140,7 +140,7 @@ def find_entries(
     entries = [
         replace(entry, place=Place(entry.place.text, rank))
         for rank, content in enumerate(contents)
-        for entry in content.entries.get(section.name, ())
+        for entry in content.entries.get(section.name, {}).values()
     ]
     entries += variable
     for text, place in words:

@@ -15,7 +15,7 @@ _OTHERS: Final = 0o077
 
 
 def read_secret(path: str, where: str) -> str:
-    """Read a secret, without the newline at its end.
+    """Read a secret: the one line of a file.
 
     Args:
         path: A regular file that its owner alone can read. In the folder of the credentials it
@@ -48,11 +48,13 @@ def read_secret(path: str, where: str) -> str:
     if len(data) > MAX_SECRET_BYTES:
         raise OptionError(f"{where}: {path}: expected {MAX_SECRET_BYTES} bytes at most")
     try:
-        secret = data.decode().removesuffix("\n").removesuffix("\r")
+        secret = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise OptionError(f"{where}: {path}: expected UTF-8 text") from None
     if not secret:
         raise OptionError(f"{where}: {path}: the file is empty, and a secret was expected")
+    if any(mark in secret for mark in "\n\r\0"):
+        raise OptionError(f"{where}: {path}: expected one line with the secret, and nothing else")
     return secret
 
 

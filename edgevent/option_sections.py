@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import EdgeventError, OptionError
-from .option_values import Place
+from .option_values import Place, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class Section:
         Raises:
             OptionError: The key or its text is wrong; the sentence names place, section and key.
         """
-        where = f"{where or f'{place.text}: section [{self.name}]'}: key {key!r}"
+        where = f"{where or f'{place.text}: section [{self.name}]'}: key {shown(key)}"
         try:
             return Entry(key, text, self.convert(key, text), place)
         except EdgeventError as error:
             raise OptionError(f"{where}: {error}") from None
         except (TypeError, ValueError):
             kind = getattr(self.convert, "__name__", "another value")
-            raise OptionError(f"{where}: value {text!r}: expected {kind}") from None
+            raise OptionError(f"{where}: value {shown(text)}: expected {kind}") from None
 
     def read_pair(self, text: str, place: Place, where: str) -> Entry:
         """Convert a text of the form ``KEY=VALUE``, as on the command line.
@@ -75,7 +75,7 @@ class Section:
         """
         key, equal, value = text.partition("=")
         if not equal or not key.strip():
-            raise OptionError(f"{where}: {text!r}: expected KEY=VALUE")
+            raise OptionError(f"{where}: {shown(text)}: expected KEY=VALUE")
         return self.read(key.strip(), value.strip(), place, where)
 
 

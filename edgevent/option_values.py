@@ -18,6 +18,8 @@ SPECIALS: Final = ("show_config", "check_config", "write_out_config_file")
 """The options that show, check or write the others, by their names in the result."""
 
 _OFF: Final = ("off", "no", "none")
+_SHOWN: Final = 100
+_NUMBER: Final = re.compile(r"-\d*\.?\d+", re.ASCII)
 _MAX_COUNT: Final = 100
 _WITHOUT_KEY: Final = ("help", "version", "config_file", *SPECIALS)
 # Words that the values of sections may have among others: an option of a listener, say.
@@ -74,7 +76,12 @@ class Converter:
             raise argparse.ArgumentTypeError(str(error)) from None
         except (TypeError, ValueError):
             kind = getattr(self._convert, "__name__", "another value")
-            raise argparse.ArgumentTypeError(f"value {text!r}: expected {kind}") from None
+            raise argparse.ArgumentTypeError(f"value {shown(text)}: expected {kind}") from None
+
+
+def shown(text: str) -> str:
+    """Give a text of a user in quotes for an error, and of a long one the beginning."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def long_names(action: argparse.Action) -> list[str]:
@@ -123,17 +130,28 @@ def check_value(where: str, action: argparse.Action, value: str) -> None:
         if value.lower() in BOOLEANS:
             return
         if not isinstance(action, argparse._CountAction):
-            raise OptionError(f"{where}: value {value!r}: expected one of {', '.join(BOOLEANS)}")
+            raise OptionError(
+                f"{where}: value {shown(value)}: expected one of {', '.join(BOOLEANS)}"
+            )
         if not (value.isascii() and value.isdigit() and len(value) <= len(str(_MAX_COUNT)) - 1):
-            raise OptionError(f"{where}: value {value!r}: expected a number below {_MAX_COUNT}")
+            raise OptionError(
+                f"{where}: value {shown(value)}: expected a number below {_MAX_COUNT}"
+            )
         return
     words = split_words(where, value) if takes_several(action) else [value]
-    if takes_several(action) and "--" in words:
-        raise OptionError(f"{where}: value {value!r}: expected words other than '--'")
+    if takes_several(action):
+        _check_words(f"{where}: value {shown(value)}", action, words)
     for word in words:
         _check_word(where, action, word)
+
+
+def _check_words(where: str, action: argparse.Action, words: list[str]) -> None:
+    if any(word.startswith("-") and not _NUMBER.fullmatch(word) for word in words):
+        raise OptionError(f"{where}: expected words that do not begin with '-'")
+    if action.nargs == "+" and not words:
+        raise OptionError(f"{where}: expected a word or several")
     if isinstance(action.nargs, int) and len(words) != action.nargs:
-        raise OptionError(f"{where}: value {value!r}: expected {action.nargs} words")
+        raise OptionError(f"{where}: expected {action.nargs} words")
 
 
 def _check_word(where: str, action: argparse.Action, word: str) -> None:
@@ -146,7 +164,8 @@ def _check_word(where: str, action: argparse.Action, word: str) -> None:
     if action.choices is not None and converted not in action.choices:
         choices = [str(choice) for choice in action.choices]
         raise OptionError(
-            f"{where}: value {word!r}: expected one of {', '.join(choices)}{nearest(word, choices)}"
+            f"{where}: value {shown(word)}: expected one of {', '.join(choices)}"
+            f"{nearest(word, choices)}"
         )
 
 
@@ -201,7 +220,7 @@ def with_default(text: str, default: str) -> str:
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Give the end of an error with the known word that is most like a wrong one, if one is."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(word[:_SHOWN], list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .address import Address
+from .arguments import checks_arguments
 from .durations import format_duration, parse_duration
 from .errors import DurationError, EdgeventError, OptionError, UsageError
 from .option_checks import address_problems
-from .option_output import Writer
+from .option_output import Writer, discard_output, open_closed_streams
 from .option_parsing import PlaceParser
 from .option_reading import Reading
 from .option_secrets import others_can_read
@@ -34,6 +35,7 @@ Check = Callable[[argparse.Namespace], Iterable[str]]
 _SHOW, _CHECK, _WRITE = SPECIALS
 
 
+@checks_arguments
 class OptionParser:
     """The options of one program.
 
@@ -82,6 +84,7 @@ class OptionParser:
             variable=variable,
             examples=examples,
         )
+        self._places.print_by(self._print)
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -114,8 +117,7 @@ class OptionParser:
 
     def add_address(
         self,
-        flag: str,
-        *,
+        *flags: str,
         default: str | Sequence[str] | None = None,
         default_scheme: str = "tcp",
         default_port: int | None = None,
@@ -126,7 +128,7 @@ class OptionParser:
         """Add an option whose value is an :class:`Address`.
 
         Args:
-            flag: The option's name.
+            flags: The option's names.
             default: The value when none is given; of a multiple option it may be several.
             default_scheme: The scheme of a text without one.
             default_port: The port of a text without one.
@@ -147,12 +149,12 @@ class OptionParser:
         defaults = [convert(text) for text in texts]
         shown = with_default(help, ", ".join(map(str, defaults)))
         if multiple:
-            action = self.add(flag, type=convert, help=shown, metavar="ADDRESS", action="append")
+            action = self.add(*flags, type=convert, help=shown, metavar="ADDRESS", action="append")
             # argparse would append to a default list instead of replacing it.
             self._lists[action.dest] = defaults
         else:
             value = defaults[0] if defaults else None
-            action = self.add(flag, type=convert, help=shown, metavar="ADDRESS", default=value)
+            action = self.add(*flags, type=convert, help=shown, metavar="ADDRESS", default=value)
         if listens is not None:
             self.add_check(lambda options: self._check_addresses(options, action.dest, listens))
 
@@ -263,6 +265,7 @@ class OptionParser:
             SystemExit: With status 2 after an error, 0 after ``--help``, ``--version`` and what
                 else ends the program; 1 when a file cannot be written.
         """
+        open_closed_streams()
         arguments = list(sys.argv[1:] if argv is None else argv)
         try:
             asked = self._places.find_asked(arguments)
@@ -301,6 +304,11 @@ class OptionParser:
         """
         self._reading = self._read(list(sys.argv[1:] if argv is None else argv))
         return self._reading.namespace
+
+    @property
+    def files(self) -> list[str]:
+        """The files that were read last, the first one first."""
+        return list(self._reading.files)
 
     def source(self, option: str) -> str:
         """Tell where the value of an option came from, after it was read.
@@ -381,8 +389,7 @@ class OptionParser:
             sys.stdout.write(text)
             sys.stdout.flush()
         except OSError as error:
-            # Python would try once more at its end, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             if not isinstance(error, BrokenPipeError):
                 self._say(f"standard output: {error.strerror}")
             raise SystemExit(1) from None

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .address import Address
+from .arguments import check_callable, checks_arguments
 from .binding import Handler as MessageHandler
 from .counters import counters
 from .dispatcher import PRIORITY_DEFAULT, PRIORITY_LAST, Dispatcher, Match
-from .durations import parse_duration
 from .errors import (
     CertificateFileError,
     DefinitionError,
@@ -33,6 +34,7 @@ from .message import Message
 from .service_declared import (
     Declared,
     DeclaredLink,
+    add_communicatord,
     add_service_checks,
     add_service_options,
 )
@@ -56,24 +58,14 @@ RESTART_STATUS: Final = 75
 """The exit status after RESTART: EX_TEMPFAIL of sysexits(3), ``RestartForceExitStatus=75``."""
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
-_OF_MANAGER: Final = (
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-)
-_CONFIGURATION: Final = (
-    OptionError,
-    DefinitionError,
-    CertificateFileError,
-    SigningKeyError,
-    UsageError,
-)
+_NOTIFIED: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_OF_MANAGER: Final = (*_NOTIFIED, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_MISTAKES: Final = (OptionError, DefinitionError, UsageError)
+_CONFIGURATION: Final = (*_MISTAKES, CertificateFileError, SigningKeyError)
 """What of the errors at the start is a mistake in the configuration."""
 
 
+@checks_arguments
 class Service(WithSettings):
     """A service that is driven by its configuration file.
 
@@ -87,7 +79,8 @@ class Service(WithSettings):
         monitor: Whether a thread watches for handlers that keep the process busy.
         communicatord: Whether the service registers with a communicatord, or the name that it
             registers when that is another one; ``--communicator-listen`` says where.
-        logrotate_listen: Where LOG_ROTATE is waited for by datagram when nobody says it.
+        logrotate_listen: Where LOG_ROTATE is waited for by datagram when nobody says it; with it
+            ``--logrotate-listen`` is ``-R`` as well.
         settings: Further settings of :class:`~edgevent.options.OptionParser`: ``config_folder``,
             ``version``, ``other_folders``, ``variable``, ``examples``.
 
@@ -130,9 +123,10 @@ class Service(WithSettings):
         add_service_options(self.options, self._declared)
         add_service_checks(self.options, self._declared)
         add_logging_options(self.options)
-        add_log_rotation_options(self.options, default=logrotate_listen)
+        short = ["-R"] if logrotate_listen else []  # as in C++; elsewhere it is the program's own
+        add_log_rotation_options(self.options, *short, default=logrotate_listen)
         if communicatord:
-            self._add_communicatord(communicatord)
+            add_communicatord(self.options, self._declared, self.name, communicatord)
         self._values: argparse.Namespace | None = None
         self.dispatcher = Dispatcher(control=self) if dispatcher is None else dispatcher
         if self.dispatcher.control is None:
@@ -207,14 +201,6 @@ class Service(WithSettings):
         """The timers that call, by their names."""
         return {} if self._run is None else self._run.timers.running
 
-    def _add_communicatord(self, name: bool | str) -> None:
-        from .communicatord.client_options import add_communicator_options
-        from .communicatord.places import check_service_name
-
-        own = self.name.replace("-", "_")
-        self._declared.communicatord = check_service_name(name if isinstance(name, str) else own)
-        add_communicator_options(self.options)
-
     # --- what a program declares ------------------------------------------------------------------
 
     def on(
@@ -241,9 +227,9 @@ class Service(WithSettings):
 
         Raises:
             DurationError: The interval is none.
-            UsageError: There is a function for the timer already.
+            UsageError: There is a function for the timer already, or the name is none.
         """
-        seconds = None if interval is None else parse_duration(interval)
+        seconds = self._declared.interval_of(name, interval)
 
         def add(function: _F) -> _F:
             self._declared.add_timer(name, function, seconds)
@@ -265,6 +251,7 @@ class Service(WithSettings):
         self._declared.links.append(declared)
 
         def add(function: _F) -> _F:
+            check_callable(function, f"link({name!r})", ("link",))
             declared.functions.append(function)
             return function
 
@@ -292,6 +279,14 @@ class Service(WithSettings):
                 ``--check-config``; gives the places by name.
         """
         self._declared.listeners_of = function
+
+    def claim_socket(self, name: str, address: Address | None = None) -> int | None:
+        """Takes a socket that the service manager has handed over, by its name or its address.
+
+        For a server that a function of :meth:`on_start` opens: the descriptor is its own. ``None``
+        when there is no such socket. What nobody claims becomes a listener of the service.
+        """
+        return None if self._run is None else self._run.listeners.claim(name, address)
 
     def on_start(self, function: _F) -> _F:
         """A decorator: called with the options, before the first listener is opened; may block."""

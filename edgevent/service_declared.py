@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from .allow import Allow, parse_allow
+from .arguments import check_callable
+from .binding import describe
 from .durations import format_duration, parse_duration
 from .errors import OptionError, SigningKeyError, UsageError
 from .limits import DRAIN_TIMEOUT
 from .option_secrets import read_secret
 from .option_values import nearest
+from .service_parts import Step
 from .service_places import Place, parse_link, parse_listener
 from .signing import SigningKeys
 
@@ -25,16 +28,21 @@ OWN_OPTIONS: Final = frozenset(
     {
         "allow",
         "drain_timeout",
+        "fluid_settings",
+        "fluid_settings_timeout",
         "links",
         "listen",
         "listeners",
         "metrics",
         "on_restart",
+        "path_to_message_definitions",
         "pid_file",
+        "settings",
+        "settings_copy",
         "timers",
     }
 )
-"""The names of the options that every service has, in the result of the parser."""
+"""The names of the options that a service sees to by itself, in the result of the parser."""
 
 _OFF: Final = ("off", "never")
 _SHORTEST: Final = 0.001  # seconds
@@ -48,6 +56,27 @@ class DeclaredLink:
     optional: bool = False
     functions: list[Callable[[Any], Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        _check_name("link", self.pattern)
+
+
+_HOOKS: Final = {
+    "start": ("options",),
+    "stop": ("quitting",),
+    "end": (),
+    "reload": ("options", "changed"),
+    "ready": ("message",),
+}
+"""What the functions for the events of a service are called with."""
+
+
+def _check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str):  # else a decorator without its name would lose the function
+        raise UsageError(
+            f"{kind}() was given {describe(name) if callable(name) else name!r} in place of a"
+            f' name: one is written as @service.{kind}("NAME")'
+        )
+
 
 @dataclass(slots=True)
 class Declared:
@@ -59,6 +88,9 @@ class Declared:
     hooks: dict[str, list[Callable[..., Any]]] = field(default_factory=dict)
     communicatord: str = ""  # the name to register there; empty for none
     listeners_of: Callable[[argparse.Namespace], Mapping[str, Place]] | None = None
+    preparing: list[Callable[[argparse.Namespace, argparse.Namespace], Step]] = field(
+        default_factory=list
+    )  # of a reload: called with the former options and the new ones
 
     # --- from the code ----------------------------------------------------------------------------
 
@@ -71,14 +103,36 @@ class Declared:
         place = parse_listener(name, address)
         self.listeners[name] = place.at(settings)
 
+    def read_listener(self, name: str, text: str) -> Place:
+        """Reads where to listen; a host alone has the port of the listener that the code has.
+
+        Raises:
+            OptionError: The text is none, or it lets in others without being told so.
+        """
+        places = self.listeners.values()
+        ports = {place.address.port for place in places if place.address.is_inet} - {0}
+        return _not_far(parse_listener(name, text, ports.pop() if len(ports) == 1 else None))
+
+    def interval_of(self, name: str, interval: str | float | None) -> float | None:
+        """Reads how often a timer that the code declares calls, in seconds.
+
+        Raises:
+            DurationError: The interval is none.
+            UsageError: The name is none.
+        """
+        _check_name("timer", name)
+        return None if interval is None else parse_duration(interval)
+
     def add_timer(self, name: str, function: Callable[[], Any], interval: float | None) -> None:
         """Adds the function of a timer."""
         if name in self.timers:
             raise UsageError(f"timer({name!r}): there is a function for it already")
+        check_callable(function, f"timer({name!r})", ())
         self.timers[name] = (function, interval)
 
     def add_hook(self, kind: str, function: Callable[..., Any]) -> None:
-        """Adds a function for one of the events of a service."""
+        """Adds a function for one of the events of a service; refuses what cannot be called so."""
+        check_callable(function, f"on_{kind}", _HOOKS[kind])
         self.hooks.setdefault(kind, []).append(function)
 
     def functions_of(self, link: str) -> list[Callable[[Any], Any]]:
@@ -173,12 +227,12 @@ def add_service_options(parser: OptionParser, declared: Declared) -> None:
     parser.add(
         "--listen",
         action="append",
-        type=_listener,
+        type=lambda text: declared.read_listener("", text),
         to_text=_text_of,
         metavar="ADDRESS",
         help="where to listen, in place of all listeners of the files; may be repeated",
     )
-    parser.add_section("listeners", parse_listener, help="where to listen, and how")
+    parser.add_section("listeners", declared.read_listener, help="where to listen, and how")
     parser.add_section("links", declared.read_link, help="where links go, and how")
     parser.add_section("timers", declared.read_timer, help="intervals of timers; off for never")
     parser.add_section("allow", _allowed, help="who may send a command")
@@ -216,6 +270,24 @@ def changed_options(before: argparse.Namespace, now: argparse.Namespace) -> set[
     return {name for name in names if old.get(name) != new.get(name)}
 
 
+def add_communicatord(parser: OptionParser, declared: Declared, own: str, name: bool | str) -> None:
+    """Adds the options of a service that registers with a communicatord.
+
+    Args:
+        own: The service's name.
+        name: The name that it registers, or True for the own one.
+
+    Raises:
+        UsageError: It is no name for a message.
+    """
+    from .communicatord.client_options import add_communicator_options
+    from .communicatord.places import check_service_name
+
+    wanted = name if isinstance(name, str) else own.replace("-", "_")
+    declared.communicatord = check_service_name(wanted)
+    add_communicator_options(parser)
+
+
 def add_service_checks(parser: OptionParser, declared: Declared) -> None:
     """Adds to ``--check-config`` what is known without a start: addresses, names, certificates."""
 
@@ -232,7 +304,12 @@ def add_service_checks(parser: OptionParser, declared: Declared) -> None:
         declared.choose_timers(options)
         return iter(())
 
-    for check in (listeners, links, timers):
+    def pid_file(options: argparse.Namespace) -> Iterator[str]:
+        from .option_checks import file_problems
+
+        return file_problems(options.pid_file, writes=True) if options.pid_file else iter(())
+
+    for check in (listeners, links, timers, pid_file):
         parser.add_check(check)
 
 
@@ -250,8 +327,6 @@ def _problems(places: Mapping[str, Place], *, server_side: bool) -> Iterator[str
 
 def _listener_problems(place: Place) -> Iterator[str]:
     """Tells what a listener would be refused for at the start."""
-    from .option_checks import is_far
-
     address, settings = place.address, place.settings
     code, keys = settings.get("secret_code_file"), settings.get("auth")
     try:
@@ -261,22 +336,40 @@ def _listener_problems(place: Place) -> Iterator[str]:
             SigningKeys.read(keys)
     except (OptionError, SigningKeyError) as error:
         yield f"{address}: {error}"
+    if reach := _reach_problem(place):
+        yield reach
+
+
+def _reach_problem(place: Place) -> str:
+    """Says what a listener that others can reach needs; empty when it has that."""
+    from .option_checks import is_far
+
+    address, settings = place.address, place.settings
     if address.is_datagram:
-        is_open = not (code or keys or settings.get("allow_unauthenticated"))
-        if is_open and is_far(address, private=True):
-            yield (
+        needed = ("secret_code_file", "auth", "allow_unauthenticated")
+        if not any(settings.get(name) for name in needed) and is_far(address, private=True):
+            return (
                 f"{address} can be reached by others: secret_code_file=FILE or auth=FILE was"
                 " expected, or allow_unauthenticated=yes"
             )
     elif not (address.is_tls or place.tls or settings.get("allow_remote")) and is_far(address):
-        yield (
+        return (
             f"{address}: plain text on an address that is neither loopback nor private needs"
             " allow_remote=yes"
         )
+    return ""
+
+
+def _not_far(place: Place) -> Place:
+    """Refuses such a listener where it is written; multicast may stay on loopback by a setting."""
+    reach = "" if "interface" in place.settings else _reach_problem(place)
+    if reach:
+        raise OptionError(reach)
+    return place
 
 
 def _listener(text: str) -> Place:
-    return parse_listener("", text)
+    return _not_far(parse_listener("", text))
 
 
 def _text_of(place: Place) -> str:

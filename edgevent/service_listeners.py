@@ -64,6 +64,7 @@ class Listeners:
             while name in self._inherited:
                 name, number = f"{one.name}#{number}", number + 1
             self._inherited[name] = one.fd
+        self._claimed: set[str] = set()
         self._codes: dict[str, str] = {}
         self._next_codes: dict[str, str] = {}
         self._set: PlaceSet[Any] = PlaceSet(
@@ -71,7 +72,7 @@ class Listeners:
             communicator,
             self._make,
             check=self._check,
-            retire=lambda former, new: former.close(),
+            retire=_retire,
             one_an_address=True,
         )
 
@@ -94,7 +95,7 @@ class Listeners:
         """Adds the sockets that were handed over and that no listener is named after."""
         found = dict(places)
         for name, fd in list(self._inherited.items()):
-            if name in found:
+            if name in found or name in self._claimed:
                 continue
             address = served_address(None, fd)
             same = [one for one, place in places.items() if _same_place(place.address, address)]
@@ -103,6 +104,26 @@ class Listeners:
             elif not same:
                 found[name] = parse_listener(name, str(address))
         return found
+
+    def claim(self, name: str, address: Address | None) -> int | None:
+        """Takes a socket that was handed over for a listener that is none of these.
+
+        Args:
+            name: The listener's name.
+            address: Where it is to listen, if that is known: the socket may have another name then.
+
+        Returns:
+            A descriptor of the caller's own; ``None`` when there is no such socket.
+        """
+        if name not in self._inherited:
+            for other, fd in self._inherited.items():
+                if address is not None and _same_place(address, served_address(None, fd)):
+                    name = other
+                    break
+            else:
+                return None
+        self._claimed.add(name)
+        return os.dup(self._inherited[name])
 
     def prepare(self, places: Mapping[str, Place]) -> Change[Any]:
         """Opens what is new; see :meth:`PlaceSet.prepare`."""
@@ -167,6 +188,13 @@ class Listeners:
             if "socket" in settings:
                 os.close(settings["socket"])
             raise
+
+
+def _retire(former: AnyServer, new: AnyServer | None) -> None:
+    """Closes a listener; its peers stay, and so do those that it has not accepted yet."""
+    if isinstance(former, Server):
+        former.accept_waiting()
+    former.close()
 
 
 def _same_place(one: Address, other: Address) -> bool:

@@ -8,6 +8,7 @@ opens a socket.
 from __future__ import annotations
 
 import grp
+import ipaddress
 import os
 import pwd
 import re
@@ -21,7 +22,7 @@ from .address import Address
 from .backoff import Backoff
 from .durations import parse_duration
 from .errors import EdgeventError, ListenError, OptionError, UsageError
-from .option_values import nearest
+from .option_values import nearest, shown
 from .runtime.room import WhenFull
 from .tls import TlsOptions
 
@@ -31,7 +32,7 @@ _YES: Final = ("yes", "true", "on", "1")
 _NO: Final = ("no", "false", "off", "0")
 _SIZE: Final = re.compile(r"([0-9]{1,12})(KiB|MiB)?", re.ASCII)
 _UNITS: Final = {None: 1, "KiB": 1024, "MiB": 1024 * 1024}
-_MAX_PRIORITY: Final = 255
+_MAX_ID: Final = 2**32 - 2  # the last number means none (chown(2))
 _MODE: Final = re.compile(r"0?[0-7]{3}", re.ASCII)
 
 
@@ -41,11 +42,19 @@ def _boolean(text: str) -> bool:
     raise UsageError("yes or no was expected")
 
 
-def _size(text: str) -> int:
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise UsageError("a number was expected, such as 1000 or 64KiB")
-    return int(found[1]) * _UNITS[found[2]]
+def _size(least: int, most: int) -> Convert:
+    """Makes a conversion of numbers and sizes within limits."""
+
+    def read(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        if found is None:
+            raise UsageError("a number was expected, such as 1000 or 64KiB")
+        size = int(found[1]) * _UNITS[found[2]]
+        if not least <= size <= most:
+            raise UsageError(f"a number from {least} to {most} was expected")
+        return size
+
+    return read
 
 
 def _mode(text: str) -> int:
@@ -59,18 +68,20 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _user(text: str) -> str | int:
-    return int(text) if text.isdecimal() else _known("user", text, pwd.getpwnam)
+    return _known("user", text, pwd.getpwnam)
 
 
 def _group(text: str) -> str | int:
-    return int(text) if text.isdecimal() else _known("group", text, grp.getgrnam)
+    return _known("group", text, grp.getgrnam)
 
 
-def _known(kind: str, name: str, find: Callable[[str], object]) -> str:
+def _known(kind: str, name: str, find: Callable[[str], object]) -> str | int:
+    if name.isascii() and name.isdecimal() and int(name) <= _MAX_ID:
+        return int(name)
     try:
         find(name)
-    except KeyError:
-        raise UsageError(f"there is no {kind} {name!r}") from None
+    except (KeyError, ValueError):  # ValueError: a NUL, or half a character
+        raise UsageError(f"there is no {kind} {shown(name)}") from None
     return name
 
 
@@ -82,11 +93,27 @@ def _groups(text: str) -> tuple[str | int, ...]:
     return tuple(map(_group, _list(text)))
 
 
-def _priority(text: str) -> int:
-    priority = int(text) if text.isdecimal() else -1
-    if 0 <= priority <= _MAX_PRIORITY:
-        return priority
-    raise UsageError(f"a priority from 0 to {_MAX_PRIORITY} was expected")
+def _file(text: str) -> str:
+    if not text or "\0" in text:
+        raise UsageError("the name of a file was expected")
+    return text
+
+
+def _multicast(text: str) -> tuple[str, ...]:
+    for group in _list(text):
+        try:
+            is_group = ipaddress.ip_address(group.partition("%")[0]).is_multicast
+        except ValueError:
+            is_group = False
+        if not is_group:
+            raise UsageError(f"{shown(group)} is no address of multicast, such as 239.1.2.3")
+    return _list(text)
+
+
+def _interface(text: str) -> str:
+    if not text or "\0" in text:
+        raise UsageError("the name or an address of an interface was expected")
+    return text
 
 
 def _when_full(text: str) -> str:
@@ -95,18 +122,11 @@ def _when_full(text: str) -> str:
     raise UsageError("wait, raise or drop was expected")
 
 
-def _slow(text: str) -> float:
+def _seconds(text: str) -> float:
     seconds = parse_duration(text)
     if seconds > 0.0:
         return seconds
     raise UsageError("more than 0 seconds were expected")
-
-
-def _outbox(text: str) -> int:
-    size = _size(text)
-    if 1 <= size <= limits.OUTBOX_HARD_BYTES:
-        return size
-    raise UsageError(f"1 to {limits.OUTBOX_HARD_BYTES} bytes were expected")
 
 
 def _pauses(text: str) -> str:
@@ -114,10 +134,13 @@ def _pauses(text: str) -> str:
     return text
 
 
+_FEW: Final = _size(0, 255)  # of these the connection knows a narrower limit
+_LARGE: Final = _size(0, 2**40)
+_LINE_BYTES: Final = _size(1, limits.MAX_CONFIGURABLE_LINE_BYTES)
 _TLS: Final[dict[str, Convert]] = {
-    "certificate": str,
-    "key": str,
-    "ca": str,
+    "certificate": _file,
+    "key": _file,
+    "ca": _file,
     "verify": str,
     "mutual": _boolean,
     "allow_names": _list,
@@ -125,52 +148,59 @@ _TLS: Final[dict[str, Convert]] = {
     "minimum_version": str,
     "handshake_timeout": parse_duration,
 }
+_LISTENER: Final[dict[str, Convert]] = {"allow_control": _boolean, "priority": _FEW}
 _SOCKET_FILE: Final[dict[str, Convert]] = {
     "mode": _mode,
     "group": _group,
     "allow_users": _users,
     "allow_groups": _groups,
-    "allow_control": _boolean,
-    "priority": _priority,
 }
 _STREAM: Final[dict[str, Convert]] = {
-    **_SOCKET_FILE,
+    **_LISTENER,
     "allow_remote": _boolean,
-    "backlog": _size,
-    "max_connections": _size,
+    "backlog": _size(1, 65_535),
+    "max_connections": _size(1, 2**40),
     "must_introduce": _boolean,
-    "introduction_timeout": parse_duration,
-    "max_line_bytes": _size,
-    "max_fds": _size,
-    "peer_priority": _priority,
+    "introduction_timeout": _seconds,
+    "max_line_bytes": _LINE_BYTES,
+    "peer_priority": _FEW,
     "when_full": _when_full,
-    "slow_timeout": _slow,
-    "max_outbox_bytes": _outbox,
+    "slow_timeout": _seconds,
+    "max_outbox_bytes": _size(1, limits.OUTBOX_HARD_BYTES),
 }
+_UNIX_STREAM: Final[dict[str, Convert]] = {**_STREAM, **_SOCKET_FILE, "max_fds": _FEW}
 _DATAGRAM: Final[dict[str, Convert]] = {
-    **_SOCKET_FILE,
+    **_LISTENER,
     "allow_unauthenticated": _boolean,
-    "secret_code_file": str,
-    "auth": str,
-    "signature_window": parse_duration,
-    "groups": _list,
-    "interface": str,
-    "ttl": _size,
+    "secret_code_file": _file,
+    "auth": _file,
+    "signature_window": _seconds,
+    "concurrency": _size(1, 1000),
+    "max_datagram_bytes": _size(1, limits.MAX_UNIX_DATAGRAM_BYTES),
+    "send_timeout": _seconds,
+}
+_UNIX_DATAGRAM: Final[dict[str, Convert]] = {**_DATAGRAM, **_SOCKET_FILE}
+_UDP: Final[dict[str, Convert]] = {
+    **_DATAGRAM,
+    "groups": _multicast,
+    "interface": _interface,
+    "ttl": _FEW,
     "loop": _boolean,
-    "concurrency": _size,
-    "max_datagram_bytes": _size,
-    "send_timeout": parse_duration,
 }
 _LINK: Final[dict[str, Convert]] = {
     "pauses": _pauses,
-    "connect_timeout": parse_duration,
+    "connect_timeout": _seconds,
     "wait_for_listener": _boolean,
     "wait_ready": _boolean,
-    "max_kept": _size,
-    "max_kept_bytes": _size,
-    "max_line_bytes": _size,
-    "max_fds": _size,
-    "priority": _priority,
+    "max_kept": _LARGE,
+    "max_kept_bytes": _LARGE,
+    "max_line_bytes": _LINE_BYTES,
+    "max_fds": _FEW,
+    "priority": _FEW,
+}
+_ONLY: Final = {
+    **dict.fromkeys((*_SOCKET_FILE, "max_fds"), "Unix sockets"),
+    **dict.fromkeys(("groups", "interface", "loop", "ttl"), "udp:"),
 }
 LIVE: Final = frozenset(
     {
@@ -232,23 +262,26 @@ class Place:
         return replace(self, settings={**settings, **self.settings})
 
 
-def parse_listener(name: str, text: str) -> Place:
+def parse_listener(name: str, text: str, default_port: int | None = None) -> Place:
     """Reads where to listen, and how.
 
     Args:
         name: The listener's name, for nothing but the signature of a section's values.
         text: ``ADDRESS [NAME=VALUE ...]``.
+        default_port: The port of an address without one.
 
     Raises:
         OptionError: The sentence names the word, and what was expected.
     """
-    address, words = _split(text)
+    address, words = _split(text, default_port)
     if address.is_datagram:
-        return _place(address, words, _DATAGRAM, {}, text)
+        known = _UNIX_DATAGRAM if address.is_unix else _UDP
+        return _place(address, words, known, {}, text)
     can_have_tls = address.scheme in ("tcp", "tls", "unix", "tls+unix")
     if address.is_tls and not any(word.startswith("certificate=") for word in words):
         raise OptionError(f"{address}: certificate=FILE and key=FILE were expected behind it")
-    return _place(address, words, _STREAM, _TLS if can_have_tls else {}, text)
+    known = _STREAM if address.is_inet else _UNIX_STREAM
+    return _place(address, words, known, _TLS if can_have_tls else {}, text)
 
 
 def parse_link(name: str, text: str) -> Place:
@@ -259,19 +292,19 @@ def parse_link(name: str, text: str) -> Place:
     return _place(address, words, _LINK, _TLS, text)
 
 
-def _split(text: str) -> tuple[Address, list[str]]:
+def _split(text: str, default_port: int | None = None) -> tuple[Address, list[str]]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise OptionError(f"{text!r}: {error}") from None
+        raise OptionError(f"{shown(text)}: {error}") from None
     if not words:
         raise OptionError("an address was expected, such as tcp://127.0.0.1:3001")
-    return _address(words[0]), words[1:]
+    return _address(words[0], default_port), words[1:]
 
 
-def _address(text: str) -> Address:
+def _address(text: str, default_port: int | None = None) -> Address:
     try:
-        return Address.parse(text)
+        return Address.parse(text, default_port=default_port)
     except EdgeventError as error:
         raise OptionError(str(error)) from None
 
@@ -285,16 +318,20 @@ def _place(
 ) -> Place:
     settings: dict[str, Any] = {}
     tls: dict[str, Any] = {}
+    found: set[str] = set()
     for word in words:
         name, equal, value = word.partition("=")
         name = name.replace("-", "_")
         convert = known.get(name) or of_tls.get(name)
         if convert is None or not equal:
             raise OptionError(_unknown(address, word, name, [*known, *of_tls]))
+        if name in found:
+            raise OptionError(f"{name} stands twice behind {address}")
+        found.add(name)
         try:
             converted = convert(value)
         except EdgeventError as error:
-            raise OptionError(f"{name}={value}: {error}") from None
+            raise OptionError(f"{name}={shown(value)[1:-1]}: {error}") from None
         if name in of_tls and name not in known:
             tls["authorities" if name == "ca" else name] = converted
         else:
@@ -308,8 +345,10 @@ def _place(
 
 def _unknown(address: Address, word: str, name: str, known: list[str]) -> str:
     if name in known:
-        return f"{word!r}: NAME=VALUE was expected of {address.scheme}:"
-    return f"{word!r}: there is no such setting of {address.scheme}:{nearest(name, known)}"
+        return f"{shown(word)}: NAME=VALUE was expected of {address.scheme}:"
+    if name in _ONLY:
+        return f"{shown(word)}: {address.scheme}: has none, this is a setting of {_ONLY[name]} only"
+    return f"{shown(word)}: there is no such setting of {address.scheme}:{nearest(name, known)}"
 
 
 def unix_place(address: Address, group: str, settings: Mapping[str, Any]) -> Place:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .allow import Allow
+from .binding import describe
 from .communicator import Communicator
 from .connection import FAILURES
 from .dispatcher import Dispatcher
-from .errors import EdgeventError
+from .errors import EdgeventError, OptionError
 from .links.handler import Handler
 from .option_values import nearest
-from .pid_file import PidFile
 from .runtime.signal_names import catchable
 from .runtime.signals import ReceivedSignal, SignalWatch
 from .service_declared import OWN_OPTIONS, Declared, allow_of, changed_options
 from .service_links import Links, Timers
 from .service_listeners import InheritedSocket, Listeners
+from .service_parts import (
+    COMMUNICATOR,
+    DEFINITIONS,
+    PidFiles,
+    Rotation,
+    Step,
+    prepare_communicator,
+    prepare_definitions,
+)
 from .service_places import Place
 from .service_sets import PlaceSet
 from .systemd import Notifier
@@ -31,9 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("edgevent.service")
 
-_OF_LOGGING: Final = frozenset({"console", "debug", "no_log", "quiet", "syslog", "trace"})
+_OF_LOGGING: Final = frozenset({"console", "debug", "log", "no_log", "quiet", "syslog", "trace"})
 _METRICS: Final = "metrics"
-_DEFINITIONS: Final = "path_to_message_definitions"
 _TYPING_ERROR: Final = 0.75
 _LONG: Final = 3600.0
 
@@ -103,8 +111,10 @@ class Run:
         self._argv = argv
         self._logs = logs
         self._notifier = notifier
-        self._pid_file: PidFile | None = None
+        self._pid_files = PidFiles()
+        self._rotation = Rotation(communicator, logs)
         self._watches: list[SignalWatch] = []
+        self._files = parser.files
         self._reload_wanted = self._reloading = self._stopping = False
         self.communicatord: CommunicatorConnection | None = None
         self.listeners = Listeners(communicator, dispatcher, handler, inherited)
@@ -128,8 +138,6 @@ class Run:
             OptionError: The options cannot be used.
             EdgeventError: Something cannot be opened.
         """
-        from .logrotate import log_rotation_from_options
-
         options, declared, communicator = self.options, self._declared, self.communicator
         permits = allow_of(options)
         intervals = declared.choose_timers(options)
@@ -140,19 +148,19 @@ class Run:
             self.communicatord = communicator_from_options(
                 options, declared.communicatord, self._dispatcher
             )
-        if options.pid_file:
-            self._pid_file = PidFile(options.pid_file)
         communicator.drain_timeout = options.drain_timeout
         communicator.stop_on("SIGTERM", "SIGINT")
         self._watch("SIGHUP", self.reload)
         self._watch("SIGUSR1", self.log_counters)
         self._watch("SIGUSR2", communicator.log_alive)
-        self._dispatcher.permits = permits
-        self._tell_of_unknown(permits)
-        if hasattr(options, _DEFINITIONS):  # the program has added this group
+        # Behind the signals: who reads the file may send one at once.
+        self._pid_files.prepare(options.pid_file).commit()
+        if hasattr(options, DEFINITIONS):  # the program has added this group
             from .option_groups import definitions_from_options
 
             self._dispatcher.definitions = definitions_from_options(options)
+        self._dispatcher.permits = permits
+        self._tell_of_unknown(permits)
         self._call("start", options)
         places = declared.choose_listeners(options, self.listeners.has_inherited)
         self.listeners.commit(self.listeners.prepare(places))
@@ -161,17 +169,23 @@ class Run:
             communicator.add_connection(self.communicatord)
         self._metrics.commit(self._metrics.prepare(_metrics_of(options)))
         self.timers.set(intervals)
-        rotation = log_rotation_from_options(options, self._logs)
-        if rotation is not None:
-            communicator.add_connection(rotation)
+        self._rotation.prepare(options).commit()
         if interval := self._notifier.watchdog_interval:
             communicator.every(interval, self._notifier.watchdog, keep_running=False)
             self._notifier.watchdog()
         if communicator.was_stopped:  # by a signal, or by what was called at the start
             return
         communicator.before_stop = self._begin_stop
+        if not any(connection.keep_running for connection in communicator.connections):
+            logger.warning(
+                "%s: there is nothing to do: [listeners], [links] and [timers] name nothing,"
+                " and neither does --listen",
+                self.name,
+            )
         self._notifier.ready(self._status())
         self.is_running = True
+        if self._reload_wanted:
+            communicator.after(0.0, self.reload, keep_running=False)
 
     def _make_metrics(self, name: str, place: Place) -> Any:
         from .metrics import MetricsListener  # HTTP, which few services speak
@@ -218,10 +232,11 @@ class Run:
         """Reads the configuration again, and applies what can change while the service runs.
 
         May switch greenlets. A configuration that cannot be used is logged, and nothing changes.
+        What comes during the start is done behind it, and what comes during a reload as well.
         """
         self._reload_wanted = True
-        if self._reloading:
-            return  # by the one that runs
+        if self._reloading or not self.is_running:
+            return
         self._reloading = True
         self._notifier.reloading("reading the configuration again")
         wrong = ""
@@ -245,33 +260,41 @@ class Run:
     def _reload_once(self) -> None:
         declared, before = self._declared, self.options
         options = self._parser.read(self._argv)
+        if self._files and not self._parser.files:  # an editor may be about to put it there again
+            raise OptionError(f"{self._files[-1]} has gone, and there is no other file")
         permits = allow_of(options)
         intervals = declared.choose_timers(options)
         places = declared.choose_listeners(options, self.listeners.has_inherited)
         links = self.links.prepare(declared.choose_links(options))
-        prepared = [links]
+        steps = [Step(lambda: self.links.commit(links), links.undo)]
         try:
+            steps.append(self._pid_files.prepare(options.pid_file))
+            steps.append(prepare_definitions(self._dispatcher, options))
+            steps.append(prepare_communicator(self.communicatord, before, options))
+            steps += [prepare(before, options) for prepare in declared.preparing]
             metrics = self._metrics.prepare(_metrics_of(options))
-            prepared.append(metrics)
+            steps.append(Step(lambda: self._metrics.commit(metrics), metrics.undo))
+            steps.append(self._rotation.prepare(options))
             listeners = self.listeners.prepare(places)
-            prepared.append(listeners)
-            self._logs.apply(options)
+            steps.append(Step(lambda: self.listeners.commit(listeners), listeners.undo))
+            if not self._stopping:  # else that has begun while a name was looked up
+                self._logs.apply(options)
         except BaseException:
-            for change in prepared:
-                change.undo()
+            _undo(steps)
             raise
+        if self._stopping:
+            _undo(steps)
+            return
         # From here on nothing is refused any more.
-        self.options = options
+        self.options, self._files = options, self._parser.files
         changed = changed_options(before, options)
         self._logs.reopen()
+        self.communicator.drain_timeout = options.drain_timeout
+        for step in reversed(steps):  # listeners first
+            step.commit()
+        # Behind the definitions: it has the dispatcher forget what it has found by the former ones.
         self._dispatcher.permits = permits
         self._tell_of_unknown(permits)
-        self.communicator.drain_timeout = options.drain_timeout
-        self.listeners.commit(listeners)
-        self.links.commit(links)
-        if self.communicatord is not None:
-            self.communicatord.reload()
-        self._metrics.commit(metrics)
         timers = self.timers.set(intervals)
         for kind, names in (
             ("listeners", listeners.names),
@@ -280,7 +303,7 @@ class Run:
         ):
             if names:
                 logger.info("%s: %s changed: %s", self.name, kind, ", ".join(names))
-        self._tell_of_restart(changed)
+        self._tell_of_restart(changed, steps)
         logger.info(
             "%s: the configuration was read again: %s",
             self.name,
@@ -288,16 +311,14 @@ class Run:
         )
         self._call_safely("reload", options, changed)
 
-    def _tell_of_restart(self, changed: set[str]) -> None:
-        needing = changed & {"pid_file", _DEFINITIONS} | {
-            one for one in changed if one.startswith(("communicator_", "logrotate"))
-        }
+    def _tell_of_restart(self, changed: set[str], steps: Sequence[Step]) -> None:
+        needing = changed & {name for step in steps for name in step.fixed}
         if not self._declared.hooks.get("reload"):
             needing |= {
                 name
                 for name in changed - OWN_OPTIONS - _OF_LOGGING
-                if not name.startswith(("log_", "logrotate"))
-            } - {"log"}
+                if not name.startswith(("log_", "logrotate_", COMMUNICATOR))
+            }
         for name in sorted(needing):
             logger.warning("%s: the new value of %s needs a restart", self.name, name)
 
@@ -357,8 +378,7 @@ class Run:
         self._watches.clear()
         self.listeners.close(hand_on=self.begins_anew)
         self._dispatcher.permits = None
-        if self._pid_file is not None:
-            self._pid_file.close()
+        self._pid_files.close()
 
     # --- functions of the user --------------------------------------------------------------------
 
@@ -371,12 +391,16 @@ class Run:
             try:
                 function(*arguments)
             except FAILURES:
-                name = getattr(function, "__qualname__", repr(function))
-                logger.exception("%s: %s of on_%s failed", self.name, name, kind)
+                logger.exception("%s: %s of on_%s failed", self.name, describe(function), kind)
 
     def ready(self, message: Any) -> None:
         """Calls the functions for READY."""
         self._call("ready", message)
+
+
+def _undo(steps: Iterable[Step]) -> None:
+    for step in steps:
+        step.undo()
 
 
 def _metrics_of(options: argparse.Namespace) -> dict[str, Place]:

@@ -14,6 +14,7 @@ from .errors import OptionError
 from .fluidsettings.client import DEFAULT_ADDRESS, SERVICE, TIMEOUT
 from .fluidsettings.listening import SettingsListener
 from .links.permanent import PermanentConnection
+from .service_parts import Step, prepare_communicator
 
 if TYPE_CHECKING:
     from .options import OptionParser
@@ -81,6 +82,31 @@ class ServiceSettings:
         listener.attach(link, dispatcher, SERVICE if place == COMMUNICATORD else "")
         self._communicator().add_connection(link)
         listener.start(options.fluid_settings_timeout)
+
+    def prepare(self, former: argparse.Namespace, options: argparse.Namespace) -> Step:
+        """Prepares what other options change; may switch greenlets when it is committed.
+
+        Whether the daemon is asked directly or by way of communicatord is as at the start.
+
+        Raises:
+            EdgeventError: The address of the communicatord, or its TLS, cannot be used.
+        """
+        link, place = self.link, options.fluid_settings
+        assert link is not None
+        step = Step()
+        if isinstance(place, str) != isinstance(former.fluid_settings, str):
+            step = Step(fixed=frozenset(("fluid_settings",)))
+        elif isinstance(place, str):
+            step = prepare_communicator(link, former, options)
+        elif place != former.fluid_settings:
+            step = Step(link.prepare_move(place))
+
+        def commit() -> None:
+            step.commit()
+            self.listener.fix(options.settings)
+            self.listener.keep_copy(options.settings_copy or "")
+
+        return Step(commit, fixed=step.fixed)
 
     def _make_link(
         self, place: Address | str, dispatcher: Dispatcher, options: argparse.Namespace

@@ -54,5 +54,6 @@ class WithSettings:
             own = ServiceSettings(self.options, self.name, lambda: self.communicator)
             # Before all other hooks: they find the values.
             self._declared.hooks.setdefault("start", []).insert(0, own.start)
+            self._declared.preparing.append(own.prepare)
             self._settings = own
         return self._settings.listener.add(name, default, type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,11 @@ from gevent import socket
 from network_ground import PATIENCE, until
 
 from edgevent import Client, Service
+
+Logged = Callable[[str], list[str]]
+ONE = "[listeners]\none = unix:FOLDER/one.sock\n"
+READ_AGAIN = "the configuration was read again: "
+AS_BEFORE = "the configuration stays as it was: "
 
 
 def write(folder: Path, text: str) -> Path:
@@ -72,6 +78,22 @@ class Running:
     def dial(self, listener: str) -> Client:
         """A client of a listener."""
         return Client(self.address(listener), connect_timeout=PATIENCE)
+
+
+class Reloads:
+    """Rewrites the file of a service and has it read again, until that is done."""
+
+    def __init__(self, folder: Path, logged: Logged) -> None:
+        self._folder = folder
+        self._logged = logged
+
+    def __call__(self, text: str, *, says: str = READ_AGAIN) -> str:
+        """Returns what was said behind ``says``."""
+        write(self._folder, text)
+        before = len(self._logged(says))
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: len(self._logged(says)) > before)
+        return self._logged(says)[-1].partition(says)[2]
 
 
 class Manager:

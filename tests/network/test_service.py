@@ -108,6 +108,22 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_code(tmp_
     assert listens_on(*(f"--listen={one}" for one in two)) == [one.split()[0] for one in two]
 
 
+def test_a_host_alone_has_the_port_of_the_listener_of_the_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = made(tmp_path, logrotate_listen="127.0.0.1:4988")
+    service.listen("tcp://127.0.0.1:4049")
+    write(tmp_path, "[listeners]\none = 10.0.0.6 max_connections=3\n")
+    options = service.options.parse(["--listen=10.0.0.5", "-R", "10.0.0.7"])
+    assert str(options.listen[0].address) == "tcp://10.0.0.5:4049"
+    assert str(options.listeners["one"].address) == "tcp://10.0.0.6:4049"
+    assert str(options.logrotate_listen) == "udp://10.0.0.7:4988"  # as the C++ programs have it
+    service.listen("tcp://127.0.0.1:4050")  # which of the two is meant?
+    with pytest.raises(SystemExit):
+        service.options.parse(["--listen=10.0.0.5"])
+    assert "there is no port" in capsys.readouterr().err
+
+
 def test_settings_of_the_code_hold_where_the_text_says_nothing(tmp_path: Path) -> None:
     service = made(tmp_path)
     service.listen(f"unix:{tmp_path}/a max_connections=3", max_connections=9, must_introduce=True)
@@ -235,6 +251,11 @@ def test_a_function_that_fails_at_the_end_is_logged(tmp_path: Path, logged: Logg
 
     assert Running(service).__enter__().end() == 0
     assert logged("failing of on_stop failed")
+
+
+def test_a_service_with_nothing_to_do_says_so(tmp_path: Path, logged: Logged) -> None:
+    assert made(tmp_path).main([]) == 0
+    assert logged("tested: there is nothing to do: [listeners], [links] and [timers] name nothing")
 
 
 def test_its_end_is_told_when_nothing_more_comes(tmp_path: Path) -> None:
@@ -413,11 +434,7 @@ def test_prometheus_reads_the_counters(tmp_path: Path) -> None:
     ("text", "status", "sentence"),
     [
         ("", 2, "link 'backup' has no address: [links] backup = ADDRESS was expected"),
-        (
-            "[listeners]\na = tcp://no.such.host.invalid:1 allow_users=root\n",
-            2,
-            "Unix sockets only",
-        ),
+        ("[listeners]\na = unix:/no/s max_fds=254\n", 2, "max_fds=254: 0 to 253"),
         ("[listeners]\na = unix:/no/such/folder/s\n", 1, "/no/such/folder"),
         (
             "[listeners]\na = tls://127.0.0.1:0 certificate=/no/c key=/no/k\n",
@@ -552,6 +569,25 @@ def test_what_a_listener_would_be_refused_for_is_told_without_a_start(
     assert (said.out + said.err).count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[listeners]\na = tcp://0.0.0.0:0\n", ":2: section [listeners]: key 'a': tcp://0.0.0.0:0"),
+        ("[listeners]\na = udp://0.0.0.0:0\n", ":2: section [listeners]: key 'a': udp://0.0.0.0:0"),
+        ("\nmetrics = tcp://0.0.0.0:0\n", ":2: key 'metrics': tcp://0.0.0.0:0: plain text on"),
+        ("[listeners]\nb = tls://127.0.0.1:0\n", ":2: section [listeners]: key 'b': tls:"),
+    ],
+)
+def test_a_listener_that_others_reach_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, place: str
+) -> None:
+    write(tmp_path, text)
+    with pytest.raises(SystemExit) as caught:
+        made(tmp_path).main([])
+    assert caught.value.code == 2
+    assert place in capsys.readouterr().err
+
+
 def test_the_values_are_shown_as_they_were_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -599,12 +635,24 @@ def test_log_rotate_may_come_by_a_listener_of_its_own(tmp_path: Path) -> None:
         ("unix:/s max_line_bytes=1GiB", "such as 1000 or 64KiB"),
         ("unix:/s when_full=block", "when_full=block: wait, raise or drop was expected"),
         ("unix:/s slow_timeout=0s", "slow_timeout=0s: more than 0 seconds were expected"),
-        ("unix:/s max_outbox_bytes=9MiB", "1 to 8388608 bytes were expected"),
-        ("unix:/s priority=256", "a priority from 0 to 255 was expected"),
+        ("unix:/s max_outbox_bytes=9MiB", "a number from 1 to 8388608 was expected"),
+        ("unix:/s priority=256", "a number from 0 to 255 was expected"),
         ("unix:/s introduction_timeout=soon", "introduction_timeout=soon: "),
         ("unix:/s mode", "NAME=VALUE was expected"),
         ("unix:/s pauses=1", "there is no such setting of unix:"),
-        ("udp://127.0.0.1:1 max_fds=1", "there is no such setting of udp:"),
+        ("udp://127.0.0.1:1 max_fds=1", "udp: has none, this is a setting of Unix sockets only"),
+        ("tcp://127.0.0.1:1 allow_users=root", "this is a setting of Unix sockets only"),
+        ("unixgram:/s ttl=1", "this is a setting of udp: only"),
+        ("unix:/s backlog=9999999999", "backlog=9999999999: a number from 1 to 65535"),
+        ("unix:/s max_line_bytes=17MiB", "a number from 1 to 16777216 was expected"),
+        ("unix:/s introduction_timeout=-1s", "more than 0 seconds were expected"),
+        ("unix:/s group=99999999999", "there is no group '99999999999'"),
+        ("unix:/s allow_users=a\0b", "there is no user 'a\\x00b'"),
+        ("unix:/s mode=0600 mode=0660", "mode stands twice behind unix:/s"),
+        ("udp://127.0.0.1:1 secret_code_file=", "the name of a file was expected"),
+        ("udp://127.0.0.1:1 groups=10.0.0.1", "'10.0.0.1' is no address of multicast"),
+        ("udp://127.0.0.1:1 groups=x", "'x' is no address of multicast"),
+        ("udp://127.0.0.1:1 interface=", "an interface was expected"),
         ("tls://127.0.0.1:1 key=/k", "certificate=FILE and key=FILE were expected"),
         ("tls://127.0.0.1:1 certificate=/c", "belong together"),
     ],
@@ -632,6 +680,10 @@ def test_mistakes_in_the_code_are_errors(tmp_path: Path) -> None:
     service.timer("greet", 1)(lambda: None)
     with pytest.raises(UsageError, match="there is a function for it already"):
         service.timer("greet", 1)(lambda: None)
+    for declare, kind in ((service.timer, "timer"), (service.link, "link")):
+        forgotten: Any = declare
+        with pytest.raises(UsageError, match=rf"{kind}\(\) was given .* one is written as @serv"):
+            forgotten(lambda: None)
     service.listen("unix:a")
     with pytest.raises(UsageError, match="a listener 'listen' is there already"):
         service.listen("unix:b", name="listen")

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 from network_ground import PATIENCE, Ground, until
-from service_ground import Running, made, write
+from service_ground import AS_BEFORE, ONE, READ_AGAIN, Logged, Reloads, Running, made, write
 from tls_ground import client_options, server_pair
 
 from edgevent import (
@@ -26,27 +25,6 @@ from edgevent import (
     Server,
     Service,
 )
-from edgevent.option_groups import add_definition_options
-
-Logged = Callable[[str], list[str]]
-ONE = "[listeners]\none = unix:FOLDER/one.sock\n"
-READ_AGAIN = "the configuration was read again: "
-AS_BEFORE = "the configuration stays as it was: "
-
-
-class Reloads:
-    """Rewrites the file of a service and has it read again, until that is done."""
-
-    def __init__(self, folder: Path, logged: Logged) -> None:
-        self._folder = folder
-        self._logged = logged
-
-    def __call__(self, text: str, *, says: str = READ_AGAIN) -> str:
-        write(self._folder, text)
-        before = len(self._logged(says))
-        os.kill(os.getpid(), signal.SIGHUP)
-        until(lambda: len(self._logged(says)) > before)
-        return self._logged(says)[-1].partition(says)[2]
 
 
 @pytest.fixture
@@ -293,19 +271,7 @@ def test_what_needs_a_restart_is_said(tmp_path: Path, reload: Reloads, logged: L
     with Running(service):
         reload("greeting = good day\npid_file = FOLDER/pid\nlog_level = debug\n" + ONE)
         found = [line.partition("the new value of ")[2] for line in logged("needs a restart")]
-        assert found == ["greeting needs a restart", "pid_file needs a restart"]
-
-
-def test_definitions_need_a_restart_whatever_the_program_does_itself(
-    tmp_path: Path, reload: Reloads, logged: Logged
-) -> None:
-    write(tmp_path, ONE)
-    service = made(tmp_path)
-    add_definition_options(service.options)
-    service.on_reload(lambda options, changed: None)
-    with Running(service):
-        reload("path_to_message_definitions = FOLDER\n" + ONE)
-        assert len(logged("path_to_message_definitions needs a restart")) == 1
+        assert found == ["greeting needs a restart"]
 
 
 def test_a_mistyped_command_of_the_allow_table_is_told(

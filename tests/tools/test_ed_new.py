@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from running import LIMIT, ROOT, Program, environment
 from tool_ground import (
+    SCRIPTS,
     check_man_page,
     cpu_seconds,
     examples_of,
@@ -56,6 +57,7 @@ def test_the_service_runs_as_the_steps_say(written: Path, tmp_path: Path) -> Non
     tried = re.search(r"^Try it:\n  (.*)\nand .*\n  (.*)\n  (.*)\n", steps, re.MULTILINE)
     assert tried is not None, steps
     start, ask, stop = (shlex.split(line) for line in tried.groups())
+    assert ask[0] == stop[0] == str(SCRIPTS / "ed-signal")  # it is not on PATH
     assert start == [sys.executable, "greeter.py", "--config", "greeter.conf"]
     # Port 3001 of this machine may be another one's.
     text = (written / "greeter.conf").read_text(encoding="utf-8")

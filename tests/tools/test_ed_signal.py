@@ -614,6 +614,7 @@ def test_a_secret_code_of_a_file_is_for_datagrams_alone(
         (["STOP", "--host=tpc://h:1"], "did you mean tcp?"),
         (["STOP", "--host=h:99999"], "port 99999"),
         (["STOP", "--type=unix"], "address '127.0.0.1': expected unix:/path, ./path or @name"),
+        (["STOP", "--host=a.sock"], "'a.sock': a socket here has this name; expected unix:a.sock"),
         (["STOP", "--host=./none.conf@listen"], "./none.conf: No such file or directory"),
         (["STOP", "--host=./some.conf@lisen"], "no variable 'lisen'; did you mean 'listen'?"),
         (["STOP", "--host=./some.conf@where"], "did you mean 'main::where'?"),
@@ -647,6 +648,8 @@ def test_bad_usage_ends_with_2(
     ):
         (tmp_path / name).write_bytes(data)
     monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind("a.sock")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("ED_SIGNAL", raising=False)
     try:

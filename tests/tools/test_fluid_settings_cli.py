@@ -281,7 +281,8 @@ def test_bad_usage_is_one_line_and_exit_code_2(bare: Cli, words: list[str], sent
 def test_without_a_daemon_the_exit_code_is_1(bare: Cli) -> None:
     with scripted_peer() as peer:
         address = peer.address
-    assert bare("--address", address, "get", NAME) == (1, [], f"{address}: Connection refused\n")
+    told = f"no fluid-settings listens at {address}: Connection refused\n"
+    assert bare("--address", address, "get", NAME) == (1, [], told)
     code, _, said = bare("--communicator-listen=unix:no.sock", "get", NAME)
     assert (code, said.count("\n")) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""LOG_ROTATE by datagram: from ed-signal, with a secret code, and nothing else."""
+"""LOG_ROTATE by datagram: from ed-signal, with a secret code; nothing else is obeyed."""
 
 from __future__ import annotations
 
@@ -99,6 +99,36 @@ def test_nothing_else_is_obeyed(ground: Ground, text: str, secret_code: str | No
     send_datagram(address, Message("LOG_ROTATE"), secret_code="hunter2")
     assert logs.event.wait(30.0)
     assert logs.count == 1
+    assert ground.communicator.is_running
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<vm:ed_signal snapserver/ALIVE serial=5", "vm:ed_signal/ABSOLUTELY reply_timestamp="),
+        ("HELP", "COMMANDS list=ALIVE,HELP,INVALID,LEAK,LOG_ROTATE,QUITTING,READY,RESTART,"),
+        ("FOO", "UNKNOWN command=FOO"),
+    ],
+)
+def test_the_default_commands_are_answered(ground: Ground, text: str, answer: str) -> None:
+    host, _, port = listen(ground, Reopened()).addresses[0].removeprefix("udp://").partition(":")
+    with gevent.socket.socket(gevent.socket.AF_INET, gevent.socket.SOCK_DGRAM) as sock:
+        sock.settimeout(30.0)
+        sock.connect((host, int(port)))
+        sock.send(text.encode())
+        assert sock.recv(2000).decode().startswith(answer)
+
+
+@pytest.mark.parametrize("command", ["STOP", "QUITTING", "RESTART", "READY"])
+def test_a_program_is_not_stopped_by_it(
+    ground: Ground, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    logs = Reopened()
+    address = listen(ground, logs).addresses[0]
+    for word in (command, "LOG_ROTATE"):
+        send_datagram(address, Message(word, service="snapserver"))
+    assert logs.event.wait(30.0)
+    assert f"{command} came to the listener for LOG_ROTATE" in caplog.text
     assert ground.communicator.is_running
 
 

@@ -30,6 +30,29 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clean_environment(monkeypatch, tmp_path / "home")
 
 
+def test_closed_standard_streams_are_no_mistake(tmp_path: Path) -> None:
+    """A shell closes them by ``<&- >&- 2>&-``; children have them too."""
+    text = (
+        "import os, subprocess, sys\n"
+        "from edgevent.options import OptionParser\n"
+        "OptionParser('hello', 'Greets.').parse([])\n"
+        "print('lost', sys.stdout.isatty(), flush=True)\n"
+        "print('lost', file=sys.stderr, flush=True)\n"
+        "found = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]\n"
+        "child = subprocess.call(['sh', '-c', 'echo lost'])\n"
+        "sys.exit(child or found != ['/dev/null'] * 3 or sys.stdin.read() != '')\n"
+    )
+    program = shlex.join([sys.executable, "-W", "error", "-c", text])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {program} <&- >&- 2>&-"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
 def full(folder: Path) -> OptionParser:
     """A parser with an option of each kind."""
     parser = OptionParser("hello", "Greets.", config_folder=folder, variable="HELLO")
@@ -260,9 +283,10 @@ def test_all_mistakes_are_listed(
         (f"{path}:2", "key 'patience': duration 's"),
         (f"{path}:3", "secret-code-file: '/missing"),
         (f"{path}:5", "section [links]: key 'a': a"),
-        (f"{more}", "expected UTF-8 text"),
+        (f"{more}:1", "expected UTF-8 text"),
         (f"{more.parent / '20-b.conf'}", "Is a directory"),
         (f"{bad}:1", "'[links': expected [section"),
+        (f"{bad}:2", "'not read': expected key = "),
         ("environment variable EDGEVENT_HELLO_PEER", "address 'x': expected tcp:/"),
         (
             "environment variable EDGEVENT_HELLO_LEVLE is unknown; did you mean"

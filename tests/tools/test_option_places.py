@@ -84,7 +84,7 @@ def test_later_places_replace_single_keys(tmp_path: Path, monkeypatch: pytest.Mo
         ("[listeners]\na-b=h:1\na_b=h:2", "3: section [listeners]: key 'a_b' stands twice in this"),
         ("name = 'x\npair = 'x", "2: key 'pair': No closing quotation"),
         ("pair = a b c", "1: key 'pair': value 'a b c': expected 2 words"),
-        ("pair = a --", "1: key 'pair': value 'a --': expected words other than '--'"),
+        ("pair = a --", "1: key 'pair': value 'a --': expected words that do not begin with '-'"),
         ("verbose = -1", "1: key 'verbose': value '-1': expected a number below 100"),
         ("verbose = 100", "1: key 'verbose': value '100': expected a number below 100"),
     ],

@@ -218,7 +218,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_bytes(b"\xe9")
     with pytest.raises(SystemExit):
         full(tmp_path).parse([])
-    assert capsys.readouterr().err == f"hello: {path}: expected UTF-8 text\n"
+    assert capsys.readouterr().err == f"hello: {path}:1: expected UTF-8 text\n"
     path.unlink()
     path.mkdir()
     with pytest.raises(SystemExit):

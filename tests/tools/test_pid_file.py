@@ -70,7 +70,10 @@ def test_it_is_refused_to_the_same_process_as_well(tmp_path: Path) -> None:
         PidFile(tmp_path / "a.pid")
 
 
-@pytest.mark.parametrize("content", ["", "\n", "17\n", f"{os.getpid()}", f"{'9' * 10}\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", "17\n", pytest.param(f"{os.getpid()}", id="its own"), f"{'9' * 10}\n"],
+)
 def test_a_file_that_was_left_behind_is_replaced(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.pid"
     path.write_text(content, encoding="ascii")

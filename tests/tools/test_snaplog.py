@@ -136,6 +136,7 @@ def test_what_does_not_arrive(server: LogServer, snaplog: Snaplog) -> None:
         (["--address", "fifo:/a", "a"], "tcp, tls, unix or tls+unix was expected"),
         (["--field", "a", "b"], "field 'a': expected NAME=VALUE"),
         (["--field", "name=a", "b"], "this name is that of what every record has"),
+        (["--field", "severity=a", "b"], "this name is that of what every record has"),
         (["--line", "-1", "a"], "line"),
         (["a", "-m", "b"], "the message is given twice"),
         (["--secret-code", "abcd", "a"], "is for datagrams"),

@@ -195,7 +195,7 @@ def test_the_barrier_has_a_limit(manager: Manager, notifier: Notifier) -> None:
     ("limit", "pid", "interval"),
     [
         ("3000000", "", 1.5),
-        ("3000000", str(os.getpid()), 1.5),
+        pytest.param("3000000", str(os.getpid()), 1.5, id="its own"),
         ("3000000", "1", None),
         ("0", "", None),
         ("soon", "", None),

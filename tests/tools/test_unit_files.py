@@ -16,6 +16,10 @@ import pytest
 from running import LIMIT, ROOT
 from tool_ground import variables_of, words_of
 
+from edgevent.communicatord.link_settings import PLAIN_NAME
+from edgevent.fluidsettings.options import DEFAULT_LISTEN
+from edgevent.snaplogger.protocol import DEFAULT_PORT
+
 FOLDER = ROOT / "scripts" / "systemd"
 UNITS = sorted(path.name for path in (FOLDER / "system").iterdir())
 SERVICES = [name for name in UNITS if name.endswith(".service")]
@@ -124,6 +128,14 @@ def test_the_socket_unit_names_the_ports_of_the_daemon() -> None:
     assert parser["Socket"]["ListenDatagram"] == "127.0.0.1:4041"  # where ed-signal sends
     service = unit_text("communicatord.service")
     assert "RuntimeDirectory=communicator\nRuntimeDirectoryPreserve=yes\n" in service
+
+
+def test_other_socket_units_name_the_addresses_of_their_daemons() -> None:
+    endpoint = DEFAULT_LISTEN.partition("//")[2]
+    assert f"\nListenStream={endpoint}\n" in unit_text("fluid-settings.socket")
+    for kind in ("Stream", "Datagram"):
+        assert f"\nListen{kind}=127.0.0.1:{DEFAULT_PORT}\n" in unit_text("snaploggerd.socket")
+    assert f"\nFileDescriptorName={PLAIN_NAME}\n" in unit_text("communicatord-remote.socket")
 
 
 # --- log files ------------------------------------------------------------------------------------
