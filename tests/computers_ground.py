@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gevent import socket
 from network_ground import Ground, until
 from router_ground import Peer, service
 
 from edgevent import Address, connect
 from edgevent.communicatord.daemon import Daemon
-from edgevent.communicatord.links import LinkSettings
+from edgevent.communicatord.link_settings import LinkSettings
 from edgevent.communicatord.neighbors import place_of
 
 
@@ -60,7 +62,9 @@ class Computer:
 
     def cut(self, other: str) -> None:
         """Breaks the link with another computer, without a word."""
-        self.router.remotes[other].stream._transport.sock.shutdown(2)
+        descriptor = self.router.remotes[other].stream._transport.fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def computers(ground: Ground, names: str, **settings: Any) -> list[Computer]:

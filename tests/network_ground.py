@@ -37,6 +37,13 @@ def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
         soon.close()
 
 
+LINKS_UP = " && until ! ip -o link show up | grep -q NO-CARRIER; do :; done"
+"""Behind the lines that set up both ends of links, for a shell.
+
+A link whose other end came up later drops what is sent, without an error, until a worker of the
+kernel has seen that (dev_activate in its net/sched/sch_generic.c).
+"""
+
 LONE = f"import signal; signal.alarm({2 * PATIENCE:.0f})\n"
 """What a program that a test starts begins with: it ends although nobody is left to end it."""
 

@@ -20,6 +20,8 @@ LIFETIME: Final = 10
 """A broadcast is delivered for so many seconds."""
 MAX_LIFETIME: Final = 300
 """Another daemon's broadcast is remembered for so long at most, whatever it says."""
+HANDLED: Final = "it was handled already"
+"""Why a second copy is not handled."""
 MAX_IDENTIFIERS: Final = 100_000
 """Of so many broadcasts it is known that they were handled."""
 
@@ -50,11 +52,12 @@ class Broadcasts:
         """
         identifier, end = message["broadcast_msgid"], message.integer("broadcast_timeout")
         now = self._now()
-        if end < now:
-            return "it is too old"
-        self._forget(now)
         if identifier in self._seen:
-            return "it was handled already"
+            return HANDLED
+        if end < now:
+            late = now - end
+            return f"it is {late:.0f} s too old: is the time of day the same on both computers?"
+        self._forget(now)
         self._seen[identifier] = min(end, now + MAX_LIFETIME)
         return ""
 

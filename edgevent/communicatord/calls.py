@@ -14,9 +14,10 @@ from ..errors import (
     ServiceUnavailableError,
     TransmissionError,
     UsageError,
+    no_message,
 )
-from ..links.message import MessageConnection
 from ..links.request import Request, reply_set
+from ..links.senders import SenderStream
 from ..message import Message, parse_text
 from ..transport.rights import Fds
 from .places import DAEMON, read_target
@@ -40,6 +41,8 @@ _REPORT: Final = "TRANSMISSION_REPORT"
 _REPORTS: Final = frozenset(("SERVICE_UNAVAILABLE", _REPORT))
 _CLUSTER_UP: Final = frozenset(("CLUSTER_UP", "CLUSTER_DOWN"))
 _CLUSTER_COMPLETE: Final = frozenset(("CLUSTER_COMPLETE", "CLUSTER_INCOMPLETE"))
+# A C++ daemon that logs at the level debug ends when a list lacks one of these.
+_NEEDED: Final = frozenset(("HELP", "QUITTING", "READY", "STOP", "UNKNOWN"))
 _SECOND_TIMEOUT: Final = 1.0  # of the second of two answers
 
 
@@ -64,6 +67,11 @@ def rules_of(hold: Hold) -> str:
     return f"reply;ttl={round(seconds)}"
 
 
+def commands_message(names: Iterable[str]) -> Message:
+    """Makes COMMANDS for the daemon, with what it wants of every list."""
+    return Message("COMMANDS", {"list": ",".join(sorted(_NEEDED.union(names)))}, service=DAEMON)
+
+
 def _error_of(report: Message, request: Request) -> TransmissionError:
     command, service = request.command, request.service
     if report.command == _REPORT:
@@ -73,7 +81,7 @@ def _error_of(report: Message, request: Request) -> TransmissionError:
     return ServiceUnavailableError(f"{command}: there is no service {service}", command=command)
 
 
-class RouterCalls(MessageConnection):
+class RouterCalls(SenderStream):
     """The calls that all connections to a communicatord have; they block their greenlet alone.
 
     Attributes:
@@ -149,6 +157,8 @@ class RouterCalls(MessageConnection):
 
     def _ask_service(self, target: str, message: Message, *words: Any, **settings: Any) -> Message:
         server, service = read_target(target)
+        if not isinstance(message, Message):
+            raise no_message(message)
         return self._ask(message.with_target(server, service), *words, **settings)
 
     def _ask(
@@ -163,6 +173,8 @@ class RouterCalls(MessageConnection):
         hold: Hold | None = None,
     ) -> Message:
         replies = reply_set(reply)
+        if not isinstance(message, Message):
+            raise no_message(message)
         if message.service not in ("", DAEMON):
             if fds:
                 raise UsageError(f"{message.command}: file descriptors do not pass a communicatord")
@@ -172,6 +184,8 @@ class RouterCalls(MessageConnection):
             elif "cache" not in message and message.service not in _ALL:
                 # The C++ daemon tells of a name that it does not know by a report alone.
                 message = message.with_parameters(_AT_ONCE)
+        else:
+            self._list_answers(replies)
         message = self._signed(message)
         return super().request(
             message, replies or None, timeout, serial=serial, idempotent=idempotent, fds=fds
@@ -183,7 +197,12 @@ class RouterCalls(MessageConnection):
             new = (replies | {_REPORT}) - self._listed
             self._listed.update(new)
             if self.is_connected:  # else it is told with all others
-                self.send(Message("COMMANDS", {"list": ",".join(sorted(new))}, service=DAEMON))
+                self.send(commands_message(new))
+
+    def _list_answers(self, replies: frozenset[str]) -> None:
+        """Lists the answers of the daemon itself: one in C++ sends only what is listed."""
+        if replies:
+            self._list(replies)
 
     def _signed(self, message: Message) -> Message:
         # As the C++ library has it; a daemon puts what it knows in its place.
@@ -193,6 +212,8 @@ class RouterCalls(MessageConnection):
 
     def _routed(self, message: Message, hold: Hold | None, report: bool) -> Message:
         """The message as it goes out, with the rules that the communicatord is to follow."""
+        if not isinstance(message, Message):
+            raise no_message(message)
         if hold is not None:
             message = message.with_parameters(cache=rules_of(hold))
         if report:
@@ -271,7 +292,6 @@ class RouterCalls(MessageConnection):
         """
         clock = self._use_clock
         end = clock.now() + timeout
-        self._list(frozenset(("STATUS",)))
         message = Message("SERVICE_STATUS", {"service": service})
         while True:
             answer = self._ask(message, "STATUS", max(end - clock.now(), 0.0))
@@ -290,7 +310,6 @@ class RouterCalls(MessageConnection):
             RequestTimeout: No answer came in time.
             EdgeventError: As of :meth:`request`.
         """
-        self._list(frozenset(("SERVICES",)))
         found: list[str] = []
         offset = ""
         while True:
@@ -309,7 +328,7 @@ class RouterCalls(MessageConnection):
             RequestTimeout: No answer came in time.
             EdgeventError: As of :meth:`request`.
         """
-        self._list(_CLUSTER_UP | _CLUSTER_COMPLETE)
+        self._list_answers(_CLUSTER_UP | _CLUSTER_COMPLETE)
         table = self._requests or self._open_table()
         message = self._signed(Message("CLUSTER_STATUS"))
         # Two messages are the answer; the second one is awaited before the first one is asked for.

@@ -9,11 +9,10 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent
 
 from ..address import Address
+from ..arguments import checks_arguments
 from ..backoff import Backoff
 from ..dispatcher import Dispatcher
-from ..errors import (
-    RegistrationError,
-)
+from ..errors import RegistrationError, no_message
 from ..links.undelivered import Entry
 from ..message import Message
 from ..runtime.native import get_ident
@@ -44,11 +43,13 @@ _TOLD: Final = frozenset(
 """What a daemon may send that is not answered UNKNOWN, though no handler takes it."""
 
 
+@checks_arguments
 class CommunicatorConnection(RegisteringConnection):
     """A permanent link to a communicatord, which registers a service each time it is up.
 
     HELP is answered with the dispatcher's commands. What services send comes to the dispatcher;
-    so does READY, once the service is registered. Until then the link counts as down.
+    so does READY, once the service is registered. Until then the link counts as down. Messages of
+    one sender are handled one after another; a handler that waits holds up no other sender.
 
     Args:
         service_name: The name to register: letters, digits and ``_``.
@@ -60,13 +61,18 @@ class CommunicatorConnection(RegisteringConnection):
         registration_timeout: How long READY may take, in seconds.
         allow_control: Whether STOP and the like are obeyed that come by way of the daemon: who may
             send those is for the daemon to say.
-        settings: Those of :class:`~edgevent.PermanentConnection`.
+        settings: Those of :class:`~edgevent.PermanentConnection`, and ``max_senders`` and
+            ``max_sender_bytes``: of how many senders handlers may wait at a time, and how many
+            bytes may wait for the handler of one. Past that, or 8 MiB of all senders, the link
+            takes nothing more but answers that are awaited, until there is room again.
 
     Raises:
-        UsageError: The name is none.
+        UsageError: The name is none, or a bound.
         AddressError: The address is none of a communicatord.
 
     Attributes:
+        senders: Those whose handlers wait: how many (``len``), and what waits behind them
+            (``waiting`` messages, ``size`` bytes).
         my_address: The daemon's address for other daemons, which READY has told.
         refusal: Why the daemon did not register the service at the last attempt, or ``None``. A
             link that is refused is closed, and made anew after a pause.
@@ -136,7 +142,7 @@ class CommunicatorConnection(RegisteringConnection):
 
         It is called in a turn; see :meth:`process_status`.
         """
-        return self._on("status", function)
+        return self._on("status", function, "link", "status")
 
     def process_status(self, status: ServiceStatus) -> None:
         """Called in a turn when a service of this computer has come or gone.
@@ -175,9 +181,15 @@ class CommunicatorConnection(RegisteringConnection):
             QueueFullError: No more can be kept.
             MessageError: The line would be longer than ``max_line_bytes``.
             ClosedError: The link was closed for good.
-            UsageError: The descriptors cannot be passed, or ``hold`` is out of its limits.
+            UsageError: The descriptors cannot be passed, ``hold`` is out of its limits, or this is
+                no message.
         """
-        if json or cache or fds or hold is not None or report or message.sent_from_service:
+        try:
+            header = message._header
+        except AttributeError:
+            raise no_message(message) from None
+        names_sender = header.sent_from_server or header.sent_from_service
+        if json or cache or fds or hold is not None or report or names_sender:
             message = self._routed(message, hold, report)
             super().send(message, json=json, cache=cache, fds=fds)
             return
@@ -185,7 +197,12 @@ class CommunicatorConnection(RegisteringConnection):
         if turns.thread != get_ident() or turns.forked:
             turns.check()
         outbox = self._outbox
-        if outbox is None or self._eof or self._closed or outbox.error is not None:
+        if (
+            outbox is None
+            or (self._eof and not self._draining)
+            or self._closed
+            or outbox.error is not None
+        ):
             raise self.down_error()
         # What _routed() would do at this place takes ten times as long.
         line = self._prefix + message.to_line()

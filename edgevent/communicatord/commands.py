@@ -11,6 +11,8 @@ from typing import Any, Final
 from ..answers import Peer
 from ..dispatcher import Dispatcher
 from ..message import Message
+from .departures import Departures
+from .places import ANY_COMMAND
 from .reports import OWN_SERVICE, is_passed_on, name_of
 from .router import NameTakenError, Router
 from .station import MAX_COMMANDS, Station
@@ -47,6 +49,7 @@ class ServiceCommands:
         self._now = now
         self._departed: dict[str, tuple[int, int]] = {}  # of a service: up since, down since
         router.on_left.append(self._left)
+        self._departures = Departures(router)
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         """Adds the handlers to the table of those who talk to the daemon."""
@@ -77,6 +80,8 @@ class ServiceCommands:
             why = "is no name of a service: letters, digits and '_' were expected, no digit first"
             self.router.reports.refuse_peer(message, peer, f"{service[:64]!a} {why}")
         else:
+            if not self._let_leave(service, station):
+                return
             try:
                 self.router.register(station, service)
             except NameTakenError as error:
@@ -89,17 +94,30 @@ class ServiceCommands:
             self.router.release(station)  # first: whoever is told may answer at once
             self.tell_status(station, "up")
 
+    def _let_leave(self, service: str, station: Station) -> bool:
+        """Waits for the end of a connection with a name whose peer has gone, and comes again.
+
+        Returns:
+            Whether the new connection is still there.
+        """
+        other = self.router.stations.get(service)
+        if other is None or other is station:
+            return True
+        self._departures.wait(other)
+        return not station.stream.is_closed
+
     def unregister(self, message: Message, peer: Any) -> None:
-        """A service says that it goes; its connection is closed."""
+        """A service says that it goes; its connection is closed, whatever name it says.
+
+        The C++ daemon does not look at that either, and a client in C++ waits for the end.
+        """
         station = self._station(message, peer)
         if station is None:
             return
         service = message["service"]
         if station.kind != "local" or service != station.service:
-            self.router.reports.refuse_peer(
-                message, peer, f"{service[:64]!a} is not registered by this connection"
-            )
-            return
+            text = "%s: UNREGISTER of %.64a, which it has not registered, ends it"
+            logger.warning(text, name_of(peer), service)
         self.router.remove(station)
         peer.mark_done()
 
@@ -108,14 +126,16 @@ class ServiceCommands:
         station = self._station(message, peer)
         if station is None:
             return
-        names = [name.strip() for name in message["list"].split(",")]
-        wrong = [name for name in names if name and not _COMMAND.fullmatch(name)]
-        if wrong:
-            self.router.reports.refuse_peer(message, peer, f"{wrong[0][:64]!a} is no command")
-        elif len(names) + len(station.commands or ()) > MAX_COMMANDS:
+        words = [word.strip() for word in message["list"].split(",")]
+        names = {word for word in words if word == ANY_COMMAND or _COMMAND.fullmatch(word)}
+        if len(names) + len(station.commands or ()) > MAX_COMMANDS:
             self.router.reports.refuse_peer(message, peer, f"more than {MAX_COMMANDS} commands")
-        else:
-            station.add_commands(filter(None, names))
+            return
+        wrong = [word for word in words if word and word not in names]
+        if wrong:  # a service may list patterns of its own, and is to get all else
+            self.router.reports.refuse_peer(message, peer, f"{wrong[0][:64]!a} is no command")
+        if names:
+            station.add_commands(names)
             self.router.changed()
 
     def service_status(self, message: Message, peer: Any) -> Message:

@@ -43,7 +43,7 @@ class Cluster(NamedTuple):
 
 
 class ComputerCommands:
-    """CLUSTER_STATUS, PUBLIC_IP, COUNTERS and SHUTDOWN.
+    """CLUSTER_STATUS, PUBLIC_IP, COUNTERS, QUITTING and SHUTDOWN.
 
     Args:
         router: Whose counts COUNTERS tells as well.
@@ -67,7 +67,13 @@ class ComputerCommands:
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         """Adds the handlers to a table."""
-        for handler in (self.cluster_status, self.public_ip_, self.counters, self.shutdown):
+        for handler in (
+            self.cluster_status,
+            self.public_ip_,
+            self.counters,
+            self.quitting,
+            self.shutdown,
+        ):
             dispatcher.on(handler.__name__.strip("_").upper())(handler)
 
     def cluster_status(self, message: Message, peer: Any) -> None:
@@ -108,6 +114,10 @@ class ComputerCommands:
         limit = getattr(peer, "max_line_bytes", None) or peer.server.max_datagram_bytes
         room = limit - len(head.to_line()) - RESERVED_BYTES
         return head.with_parameters(snapshot(peer.communicator).as_message_parameters(room))
+
+    def quitting(self, message: Message, peer: Peer) -> None:
+        """A peer ends, and takes nothing more; as in the C++ daemon that is logged alone."""
+        logger.info("%s: QUITTING: it ends", peer.name)
 
     def shutdown(self, message: Message, peer: Peer) -> None:
         """Ends this daemon and those of the other computers."""

@@ -14,7 +14,8 @@ from .alive import SILENCE, AliveQuestions
 from .clock_status import ClockStatus
 from .commands import ServiceCommands
 from .computer import Cluster, ComputerCommands
-from .links import Links, LinkSettings
+from .link_settings import Claim, LinkSettings
+from .links import Links
 from .load_average import LoadAverage
 from .load_file import FILE_NAME as LOAD_FILE
 from .relay import Relay
@@ -109,9 +110,14 @@ class Daemon:
         self.computer.cluster = self._cluster
         self.links.on_connected += (self._ask_load, self.services.link_is_up)
 
-    def add_links(self, communicator: Communicator, settings: LinkSettings) -> None:
+    def add_links(
+        self,
+        communicator: Communicator,
+        settings: LinkSettings,
+        claim: Claim = lambda name, address: None,
+    ) -> None:
         """Links this daemon to those of other computers; see :meth:`Links.start`."""
-        self.links.start(communicator, settings)
+        self.links.start(communicator, settings, claim)
         if settings.folder is not None:
             self.load.path = settings.folder / LOAD_FILE
         if self.links.my_address:

@@ -6,19 +6,22 @@ The names are those of the C++ daemon, where it has the option.
 from __future__ import annotations
 
 import argparse
-import os
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ..address import Address
 from ..errors import AddressError, OptionError, UsageError
+from ..folders import own_folder
 from ..option_checks import address_problems, tls_problems
 from ..option_values import is_off, whole_number
 from ..options import OptionParser
 from ..tls import TlsOptions
-from .links import MAX_GOSSIP_PAUSE, MAX_LINKS, LinkSettings
+from .link_settings import MAX_GOSSIP_PAUSE, MAX_LINKS, LinkSettings, check_plain
 from .neighbors import REMOTE_PORT, SECURE_PORT, parse_neighbors, written
+
+logger = logging.getLogger("edgevent.communicatord")
 
 _SYSTEM_FOLDER: Final = "/var/lib/communicator"
 
@@ -47,7 +50,7 @@ def add_link_options(parser: OptionParser) -> None:
         "--neighbors",
         default="",
         metavar="LIST",
-        help="the other daemons: ip[:port] or tls://ip[:port], with commas or blanks between",
+        help="the other daemons: host[:port] or tls://host[:port], with commas or blanks between",
     )
     parser.add(
         "--fixed-neighbors",
@@ -95,11 +98,11 @@ def link_settings(options: argparse.Namespace) -> LinkSettings:
     """
     loopback = options.allow_loopback_links
     try:
-        neighbors = parse_neighbors(options.neighbors, allow_loopback=loopback)
+        neighbors = parse_neighbors(options.neighbors, allow_loopback=loopback, allow_names=True)
     except AddressError as error:
         raise OptionError(f"neighbors: {error}") from None
-    plain, secure = options.remote_listen or None, options.secure_listen or None
-    tls = _tls(options)
+    plain, secure = _plain_listener(options), options.secure_listen or None
+    tls = _tls(options, needed=secure is not None or any(one.is_tls for one in neighbors))
     if secure is not None and tls is None:
         raise OptionError("secure-listen: certificate, private-key and ca were expected with it")
     for address in neighbors:
@@ -113,7 +116,7 @@ def link_settings(options: argparse.Namespace) -> LinkSettings:
             " with the greater address dials"
         )
     if plain is not None:
-        _check_plain(plain, allow_loopback=loopback)
+        check_plain(plain, allow_loopback=loopback)
     return LinkSettings(
         plain=plain,
         secure=secure,
@@ -129,13 +132,29 @@ def link_settings(options: argparse.Namespace) -> LinkSettings:
     )
 
 
-def _tls(options: argparse.Namespace) -> TlsOptions | None:
+def _plain_listener(options: argparse.Namespace) -> Address | None:
+    """Gives the plain listener's address, if it is of use.
+
+    The file that comes with the C++ daemon has one on loopback, which that daemon leaves out.
+    """
+    address: Address | None = options.remote_listen or None
+    if address is None or not address.is_loopback or options.allow_loopback_links:
+        return address
+    text = "remote-listen: %s is left out: no other computer reaches loopback"
+    logger.warning(text, address)
+    return None
+
+
+def _tls(options: argparse.Namespace, *, needed: bool) -> TlsOptions | None:
     if options.certificate is None:
         for name in ("private_key", "ca"):
             if getattr(options, name) is not None:
                 raise OptionError(f"{name.replace('_', '-')}: certificate was expected with it")
         return None
     if options.ca is None:
+        if not needed:  # so is the file that comes with the C++ daemon
+            logger.info("certificate: it is not used: nothing listens or dials by TLS")
+            return None
         raise OptionError(
             "certificate: ca was expected with it: the system's authorities would admit everybody"
         )
@@ -150,32 +169,11 @@ def _tls(options: argparse.Namespace) -> TlsOptions | None:
         raise OptionError(str(error)) from None
 
 
-def _check_plain(address: Address, *, allow_loopback: bool) -> None:
-    if address.is_loopback:
-        if not allow_loopback:
-            raise OptionError(
-                f"remote-listen: {address}: no other computer reaches loopback;"
-                " --allow-loopback-links was expected with it"
-            )
-    elif not address.is_private:
-        raise OptionError(
-            f"remote-listen: {address}: an address of a private network was expected; elsewhere"
-            " secure-listen is the way"
-        )
-
-
 def _folder(options: argparse.Namespace) -> Path:
     """Gives the folder of what is kept, and makes it when it is one of the usual ones."""
     if options.data_path is not None:
         return Path(options.data_path)
-    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if not folder:
-        if os.geteuid() == 0:
-            folder = _SYSTEM_FOLDER
-        else:
-            home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-            folder = f"{home}/communicator"
-    return Path(folder)
+    return Path(own_folder("state", "communicator"))
 
 
 def make_folder(settings: LinkSettings) -> None:

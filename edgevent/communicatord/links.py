@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..address import Address
 from ..communicator import Communicator
 from ..dispatcher import Dispatcher
-from ..errors import AddressError, NetworkError, OptionError
-from ..limits import BACKLOG
+from ..errors import AddressError, ConnectionLostError, NetworkError, OptionError
 from ..links.server import Server
 from ..message import Message
-from ..tls import TlsOptions
+from ..transport.base import close_quietly
+from ..transport.inherited import served_address
 from .broadcasting import ROUTES
 from .cluster import ClusterWatch
-from .neighbors import Neighbors, Place, parse_neighbor, place_of, written
-from .remote import GOSSIP_DELAY, REFUSED_PAUSE, Gossip, RemoteLink, RemoteRelay, RemoteStream
+from .crossings import Crossings
+from .link_settings import PLAIN_NAME, SECURE_NAME, Claim, LinkSettings, check_plain
+from .neighbors import Neighbors, Place, is_named, key_of, parse_neighbor, place_of, written
+from .remote import REFUSED_PAUSE, Gossip, RemoteLink, RemoteRelay, RemoteStream
 from .reports import OWN_SERVICE
 from .router import Router
 from .routes import Routes
@@ -27,50 +27,10 @@ from .station import Station
 
 logger = logging.getLogger("edgevent.communicatord")
 
-MAX_LINKS: Final = 100
-"""The most other daemons that are connected at a time."""
-MAX_GOSSIP_PAUSE: Final = 3600.0
-"""The longest pause between two times that a daemon is told that this one is there."""
 ANNOUNCE_DELAY: Final = 0.02
 """What changes within so many seconds is told to the other daemons together."""
 
 _LIST_ROOM: Final = 20_000  # characters: three such lists fit a line; ROUTES tells the rest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSettings:
-    """What the configuration says of the links to other daemons.
-
-    Attributes:
-        plain: Where to listen in plain text, on a private network.
-        secure: Where to listen with TLS.
-        tls: For both sides: the certificate, its key, and the authorities of the other daemons.
-        my_address: The address that others reach this daemon by; by default that of a listener.
-        neighbors: The other daemons that are known from the start.
-        max_links: The most other daemons that are connected at a time.
-        backlog: The most that wait to be accepted.
-        max_gossip_pause: See :data:`MAX_GOSSIP_PAUSE`, in seconds.
-        gossip_delay: The pause before the first time, in seconds.
-        folder: Where the neighbors and the state of the cluster are kept.
-        allow_loopback: Whether links may be on loopback, for tests and containers.
-        allow_control: Whether STOP and the like are obeyed that come over plain links.
-        learns: Whether the neighbors of neighbors become neighbors, too; else messages go over
-            those that are.
-    """
-
-    plain: Address | None = None
-    secure: Address | None = None
-    tls: TlsOptions | None = None
-    my_address: Address | None = None
-    neighbors: tuple[Address, ...] = ()
-    max_links: int = MAX_LINKS
-    backlog: int = BACKLOG
-    max_gossip_pause: float = MAX_GOSSIP_PAUSE
-    gossip_delay: float = GOSSIP_DELAY
-    folder: Path | None = None
-    allow_loopback: bool = False
-    allow_control: bool = False
-    learns: bool = True
 
 
 class Links:
@@ -88,6 +48,7 @@ class Links:
         servers: The listeners for other daemons.
         dialled: The links that this daemon dials.
         gossips: The daemons that are told of this one until they dial.
+        crossings: Those of them that wait for the end of another one.
         on_connected: Called with each daemon that is connected.
         stopping: Whether the end has begun.
     """
@@ -113,6 +74,7 @@ class Links:
         self.relay = type("RemoteRelay", (RemoteRelay,), shared)
         self._link = type("RemoteLink", (RemoteLink,), shared)
         router.on_left.append(self._left)
+        self.crossings = Crossings(router)
         router.on_changed.append(self._changed)
 
     @property
@@ -137,8 +99,16 @@ class Links:
 
     # --- the start and the end --------------------------------------------------------------------
 
-    def start(self, communicator: Communicator, settings: LinkSettings) -> None:
+    def start(
+        self,
+        communicator: Communicator,
+        settings: LinkSettings,
+        claim: Claim = lambda name, address: None,
+    ) -> None:
         """Opens the listeners, and begins to dial. May switch greenlets.
+
+        Args:
+            claim: Gives a socket for a listener, if it is open already.
 
         Raises:
             ListenError: An address cannot be listened on.
@@ -152,7 +122,7 @@ class Links:
         self.cluster = ClusterWatch(self.router, lambda: len(self.neighbors), settings.folder)
         for listen in (settings.plain, settings.secure):
             if listen is not None:
-                self.servers.append(communicator.add_connection(self._listen(listen)))
+                self.servers.append(communicator.add_connection(self._listen(listen, claim)))
         self._find_own()
         self.router.is_linked = bool(self.servers)
         own = self._plain or self._secure
@@ -166,19 +136,30 @@ class Links:
             self.reach(address)
         self.cluster.update()
 
-    def _listen(self, address: Address) -> Server:
+    def _listen(self, address: Address, claim: Claim) -> Server:
         settings = self.settings
-        return Server(
-            address,
-            self.relay,
-            dispatcher=self._dispatcher,
-            name="remote listener" if address.scheme == "tcp" else "secure listener",
-            backlog=settings.backlog,
-            allow_control=settings.allow_control and address.scheme == "tcp",
-            max_connections=2 * settings.max_links,  # those that gossip come and go besides
-            must_introduce=True,
-            tls=settings.tls if address.is_tls else None,
-        )
+        name = SECURE_NAME if address.is_tls else PLAIN_NAME
+        socket = claim(name, address)
+        try:
+            if socket is not None and not address.is_tls:
+                found = served_address(address, socket)
+                check_plain(found, allow_loopback=settings.allow_loopback)
+            return Server(
+                address,
+                self.relay,
+                dispatcher=self._dispatcher,
+                name=f"{name} listener",
+                backlog=settings.backlog,
+                allow_control=settings.allow_control and not address.is_tls,
+                max_connections=2 * settings.max_links,  # those that gossip come and go besides
+                must_introduce=True,
+                tls=settings.tls if address.is_tls else None,
+                socket=socket,
+            )
+        except BaseException:
+            if socket is not None:
+                close_quietly(socket)
+            raise
 
     def _find_own(self) -> None:
         """Finds the addresses that others are told."""
@@ -240,27 +221,33 @@ class Links:
         """Dials a daemon, or tells it to dial this one, unless they are connected.
 
         Args:
-            delay: Before it is told the first time, in seconds; by default that of the settings.
+            delay: Before the first time, in seconds; by default it is dialled at once, or told
+                after the time of the settings.
         """
+        address = self.neighbors.located_at(address)
         own, communicator = self.own_for(address), self._communicator
         if own is None or communicator is None or self.stopping or self.linked_with(address):
             return
-        place = place_of(address)
-        tls = self.settings.tls
-        if place_of(own) > place:
+        place, tls = key_of(address), self.settings.tls
+        where = self.neighbors.dialled_as(address)
+        if is_named(address) or place_of(own) > place:
             if place not in self.dialled:
-                link = self._link(address, self._dispatcher, tls)
+                link = self._link(
+                    where, self._dispatcher, tls, allow_control=self.settings.allow_control
+                )
+                link.neighbor, link.retry.pause = address, delay
                 self.dialled[place] = communicator.add_connection(link)
         elif place not in self.gossips:
             longest = self.settings.max_gossip_pause
             if delay is None:
                 delay = min(self.settings.gossip_delay, longest)
-            gossip = Gossip(address, written(own), longest, delay, tls, self.unreachable)
+            gossip = Gossip(where, written(own), longest, delay, tls, self)
+            gossip.neighbor = address
             self.gossips[place] = communicator.add_connection(gossip)
 
     def linked_with(self, address: Address) -> Station | None:
         """Gives the daemon with this address, if it is connected."""
-        place = place_of(address)
+        place = key_of(address)
         for station in self.router.remotes.values():
             if station.address is not None and place_of(station.address) == place:
                 return station
@@ -270,16 +257,14 @@ class Links:
         """Forgets a daemon, or all of one computer; returns how many were known."""
         gone = self.neighbors.remove(address, any_port=any_port)
         for one in gone:
-            place, station = place_of(one), self.linked_with(one)
-            link, gossip = self.dialled.pop(place, None), self.gossips.pop(place, None)
+            place, station = key_of(one), self.linked_with(one)
+            streams = self.dialled.pop(place, None), self.gossips.pop(place, None)
             if station is not None:
                 self._said_goodbye.add(station)
                 self.say(station, Message("DISCONNECT"))
                 station.stream.mark_done()
-            if link is not None:
-                link.close()
-            if gossip is not None:
-                gossip.close()
+            for stream in filter(None, streams):
+                stream.close()
         if gone:
             self.cluster.update()
         return len(gone)
@@ -298,7 +283,11 @@ class Links:
         """Gives what CONNECT and ACCEPT say of this daemon."""
         address = Address.parse(stream.address)
         own = self.own_for(address)
-        configured = [one for one in self.neighbors.configured if one.is_tls == address.is_tls]
+        configured = [
+            one
+            for one in self.neighbors.configured
+            if one.is_tls == address.is_tls and not is_named(one)
+        ]
         here = {*self.router.known, *self.router.stations}
         remote: set[str] = set()
         for station in self.router.remotes.values():
@@ -311,6 +300,46 @@ class Links:
             "services": _listed(sorted(here)),
         }
         return {name: value for name, value in fields.items() if value}
+
+    def located(self, stream: RemoteLink | Gossip) -> bool:
+        """A neighbor was reached: one that has a name goes by the address that this has led to.
+
+        A name may lead elsewhere at each attempt, and who dials depends on the address.
+
+        Returns:
+            Whether the stream goes on; else another one has taken its place, or none is needed.
+        """
+        target = Address.parse(stream.address)
+        if not is_named(target):
+            return True
+        peer = Address.parse(stream.peer)
+        found = Address(target.scheme, peer.host, peer.port)
+        own, streams = self.own_for(found), self._streams_of(stream)
+        former, place = key_of(stream.neighbor), place_of(found)
+        assert own is not None
+        try:
+            parse_neighbor(found, allow_loopback=self.allow_loopback)
+        except AddressError as error:
+            logger.warning("%s: refused: %s", stream.name, error)
+            stream.ended(ConnectionLostError(f"{stream.name}: refused: {error}"))
+            return False
+        is_known = former != place and (place in self.dialled or place in self.gossips)
+        if former != place:
+            self.neighbors.located(stream.neighbor, found)
+            self.cluster.update()
+        is_wrong = isinstance(stream, RemoteLink) != (place_of(own) > place)
+        if is_known or is_wrong or self.linked_with(found) is not None:
+            streams.pop(former, None)
+            stream.close()
+            if place != place_of(own):
+                self.reach(found)
+            return False
+        streams[place] = streams.pop(former, stream)
+        stream.neighbor = found
+        return True
+
+    def _streams_of(self, stream: RemoteLink | Gossip) -> dict[Place, Any]:
+        return self.dialled if isinstance(stream, RemoteLink) else self.gossips
 
     def linked(self, link: RemoteLink) -> None:
         """A link that was dialled is up: it introduces this daemon."""
@@ -327,19 +356,38 @@ class Links:
         logger.info("%s: connected with server %s", stream.name, station.server)
         place = place_of(station.address)
         if isinstance(stream, RemoteLink):
-            dialled = place_of(stream.neighbor)
-            if dialled != place:  # it has several addresses, and this is the one it goes by
-                self.neighbors.remove(stream.neighbor)
+            dialled = key_of(stream.neighbor)
+            other = self.dialled.get(place)
+            if other is not None and other is not stream:  # which is needed when this one is lost
+                self.dialled.pop(place).close()
+                self.neighbors.merge(stream.neighbor, station.address)
+            elif dialled != place:  # it has several addresses, and this is the one it goes by
+                self.neighbors.located(stream.neighbor, station.address)
                 self.dialled[place] = self.dialled.pop(dialled, stream)
                 stream.neighbor = station.address
-        gossip = self.gossips.pop(place, None)
-        if gossip is not None:
+        self.neighbors.goes_by(station.address)
+        if (gossip := self.gossips.pop(place, None)) is not None:
             gossip.close()
         self.tell_here("NEW_REMOTE_CONNECTION", server_name=station.server)
         self.add_neighbors((station.address, *(neighbors if self.settings.learns else ())))
         stream.connected()
         for call in self.on_connected:
             call(station)
+
+    def is_needless(self, stream: RemoteLink | Gossip, server: str) -> bool:
+        """Ends a stream with a daemon that is linked already, until that link is lost."""
+        station = self.router.remotes.get(server)
+        if station is None or station.address is None:
+            return False
+        logger.info("%s: ended: server %s is linked by %s", stream.name, server, station.label)
+        streams, key = self._streams_of(stream), key_of(stream.neighbor)
+        if streams.get(key) is stream:
+            del streams[key]
+        stream.close()
+        if key != place_of(station.address):
+            self.neighbors.merge(stream.neighbor, station.address)
+            self.cluster.update()
+        return True
 
     def listed(self, station: Station) -> None:
         """A daemon has said which commands it takes: one like this is told what is reached."""
@@ -370,8 +418,9 @@ class Links:
         command = "DISCONNECTED" if said_goodbye else "HANGUP"
         self.tell_here(command, server_name=station.server)
         self.cluster.update()
-        if station.address is not None and station.address in self.neighbors:
-            self.reach(station.address, REFUSED_PAUSE if said_goodbye else None)
+        if (address := station.address) is not None and address in self.neighbors:
+            for one in (address, *self.neighbors.further(address)):
+                self.reach(one, REFUSED_PAUSE if said_goodbye else None)
 
     # --- what is behind the neighbors -------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from typing import Final
+
+from ..folders import own_folder
 
 SOCKET_NAME: Final = "communicatord.sock"
 SYSTEM_FOLDER: Final = "/run/communicator"
@@ -30,13 +31,7 @@ def socket_path() -> str:
     :data:`SYSTEM_FOLDER`, of another user in the folder that $XDG_RUNTIME_DIR names, or else in
     the home folder.
     """
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if folder:
-        return f"{folder}/{SOCKET_NAME}"
-    if os.geteuid() == 0:
-        return f"{SYSTEM_FOLDER}/{SOCKET_NAME}"
-    folder = os.environ.get("XDG_RUNTIME_DIR", "")
-    return f"{folder or os.path.expanduser('~/.local/state')}/communicator/{SOCKET_NAME}"
+    return f"{own_folder('runtime', 'communicator')}/{SOCKET_NAME}"
 
 
 def socket_paths() -> tuple[str, ...]:

@@ -27,6 +27,7 @@ MAX_NEIGHBORS: Final = 256
 """So many other computers are known at most, whatever daemons tell each other."""
 FILE_NAME: Final = "neighbors.txt"
 
+_NAMED: Final = b"a name, not a place: "  # longer than any address
 _SEPARATORS: Final = re.compile(r"[\s,]+")
 _OWN: Final = "this daemon"
 _MODE: Final = 0o644
@@ -51,12 +52,31 @@ def place_of(address: Address) -> Place:
     return ip.packed, address.port
 
 
-def parse_neighbor(text: str | Address, *, allow_loopback: bool = False) -> Address:
+def is_named(address: Address) -> bool:
+    """Whether the host is a name, of which nobody knows where it leads before it is dialled."""
+    try:
+        place_of(address)
+    except AddressError:
+        return True
+    return False
+
+
+def key_of(address: Address) -> Place:
+    """Gives what tells neighbors apart: the place, or the name as long as no place is known."""
+    return (
+        (_NAMED + address.host.encode(), address.port) if is_named(address) else place_of(address)
+    )
+
+
+def parse_neighbor(
+    text: str | Address, *, allow_loopback: bool = False, allow_name: bool = False
+) -> Address:
     """Reads the address of another computer's daemon.
 
     Args:
         text: ``ip[:port]``, or ``tls://ip[:port]``; plain ones are of private networks only.
         allow_loopback: Whether it may be on loopback, which no other computer is.
+        allow_name: Whether it may have a name. Where that leads is to be checked once it is known.
 
     Raises:
         AddressError: It is none; the sentence says what was expected.
@@ -68,7 +88,13 @@ def parse_neighbor(text: str | Address, *, allow_loopback: bool = False) -> Addr
         address = Address.parse(text, default_port=SECURE_PORT if is_tls else REMOTE_PORT)
     if address.scheme not in ("tcp", "tls"):
         raise AddressError(f"{address}: an address ip:port or tls://ip:port was expected")
-    place_of(address)
+    if allow_name and address.host and is_named(address):
+        if address.is_loopback and not allow_loopback:
+            raise AddressError(f"{address}: an address that other computers reach was expected")
+        if address.port:
+            return address
+    else:
+        place_of(address)
     if address.is_any or address.is_multicast or not address.port:
         raise AddressError(f"{address}: the address of one computer, with a port, was expected")
     if address.is_loopback:
@@ -82,10 +108,15 @@ def parse_neighbor(text: str | Address, *, allow_loopback: bool = False) -> Addr
     return address
 
 
-def parse_neighbors(text: str, *, allow_loopback: bool = False) -> list[Address]:
+def parse_neighbors(
+    text: str, *, allow_loopback: bool = False, allow_names: bool = False
+) -> list[Address]:
     """Reads a list with commas or blanks between; see :func:`parse_neighbor`."""
     words = filter(None, _SEPARATORS.split(text))
-    return [parse_neighbor(word, allow_loopback=allow_loopback) for word in words]
+    return [
+        parse_neighbor(word, allow_loopback=allow_loopback, allow_name=allow_names)
+        for word in words
+    ]
 
 
 def written(address: Address) -> str:
@@ -111,6 +142,8 @@ class Neighbors:
         self.allow_loopback = allow_loopback
         self._path = None if folder is None else folder / FILE_NAME
         self._known: dict[Place, Address] = {}
+        self._names: dict[Place, Address] = {}  # of those that a name has led to
+        self._further: dict[Place, tuple[Address, Place]] = {}  # and of which they are
 
     def __len__(self) -> int:
         return len(self._known)
@@ -119,14 +152,63 @@ class Neighbors:
         return iter(tuple(self._known.values()))
 
     def __contains__(self, address: Address) -> bool:
-        return place_of(address) in self._known
+        place = key_of(address)
+        return place in self._known or place in self._further or address in self._names.values()
+
+    def dialled_as(self, address: Address) -> Address:
+        """Gives the name by which a neighbor is known, or else its address."""
+        return self._names.get(key_of(address), address)
+
+    def located_at(self, address: Address) -> Address:
+        """Gives the address that a name has led to, or else what was given."""
+        for place, name in self._names.items():
+            if name == address:
+                return self._known.get(place, address)
+        return address
+
+    def located(self, former: Address, now: Address) -> None:
+        """Takes note that a neighbor, by name or address, is to be found at an address.
+
+        Of several neighbors that turn out to be one, one is left.
+        """
+        place = place_of(now)
+        before = self._known.pop(key_of(former), None)
+        name = former if is_named(former) else self._names.pop(place_of(former), None)
+        if name is not None:
+            self._names[place] = name
+        if before is not None and (self.own is None or place != place_of(self.own)):
+            self._known[place] = now
+        if before in self.configured:
+            self.configured = [one for one in self.configured if one not in (before, now)]
+            self.configured.append(now)
+        self.save()
+
+    def merge(self, former: Address, now: Address) -> None:
+        """Takes note that a neighbor is one that is known by another address, and counts once."""
+        place = place_of(now)
+        found = [former, *self.further(former)]
+        for address in found:
+            self._further[key_of(address)] = address, place
+        self._known.pop(key_of(former), None)
+        self._further.pop(place, None)
+        self._known[place] = now
+        self.save()
+
+    def further(self, address: Address) -> list[Address]:
+        """Gives the further addresses of a neighbor."""
+        place = key_of(address)
+        return [further for further, of in self._further.values() if of == place]
+
+    def goes_by(self, address: Address) -> None:
+        """Takes note that a neighbor is known by this address: it is none of another one now."""
+        self._further.pop(key_of(address), None)
 
     def add(self, addresses: Iterable[Address]) -> list[Address]:
         """Adds addresses; returns those that are new, and not this daemon's own."""
         new = []
         for address in addresses:
-            place = place_of(address)
-            if place in self._known or (self.own is not None and place == place_of(self.own)):
+            place = key_of(address)
+            if address in self or (self.own is not None and place == place_of(self.own)):
                 continue
             if len(self._known) >= MAX_NEIGHBORS:
                 logger.warning("neighbor %s: %d are known already", address, MAX_NEIGHBORS)
@@ -142,6 +224,12 @@ class Neighbors:
         host, port = place_of(address)
         gone = [one for one in self._known if one[0] == host and (any_port or one[1] == port)]
         found = [self._known.pop(one) for one in gone]
+        for place, (further, of) in tuple(self._further.items()):
+            if of in gone or (place[0] == host and (any_port or place[1] == port)):
+                del self._further[place]
+                found.append(further)
+        for one in gone:
+            self._names.pop(one, None)
         if found:
             self.configured = [one for one in self.configured if one not in found]
             self.save()
@@ -177,7 +265,9 @@ class Neighbors:
         if self._path is None:
             return
         own = [] if self.own is None or self.own.is_loopback else [self.own]
-        lines = sorted(written(one) for one in self._known.values())
+        # A name stands in the configuration; where it led to today may be wrong at the next start.
+        by_address = (one for place, one in self._known.items() if place not in self._names)
+        lines = sorted(written(one) for one in by_address if not is_named(one))
         lines += (f"{written(one)} # {_OWN}" for one in own)
         text = _HEAD + "".join(f"{line}\n" for line in lines)
         try:

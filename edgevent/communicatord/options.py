@@ -40,9 +40,11 @@ SERVICES_FOLDER: Final = "/usr/share/communicator/services"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _SUFFIX: Final = ".service"
 
+_FLAG: Final = "debug-all-messages"
+
 UNUSED: Final = (
     "communicator-plugin-paths",
-    "debug-all-messages",
+    _FLAG,
     "group-name",
     "user-name",
 )
@@ -53,7 +55,7 @@ def add_options(parser: OptionParser) -> None:
     """Adds the options of the daemon, and what ``--check-config`` looks at."""
     parser.add(
         "--server-name",
-        type=_name_of("server"),
+        type=_server_name,
         default=own_name(),
         metavar="NAME",
         help="the name of this computer (default: the host name up to its first dot)",
@@ -114,7 +116,8 @@ def add_options(parser: OptionParser) -> None:
     _add_limits(parser)
     add_definition_options(parser)
     for name in UNUSED:
-        parser.add(f"--{name}", help=argparse.SUPPRESS)
+        flag: dict[str, Any] = {"nargs": "?", "const": "true"} if name == _FLAG else {}
+        parser.add(f"--{name}", help=argparse.SUPPRESS, **flag)
     parser.add_check(_problems)
 
 
@@ -281,6 +284,10 @@ def _name_of(kind: str) -> Callable[[str], str]:
         )
 
     return read
+
+
+def _server_name(text: str) -> str:
+    return _name_of("server")(text or own_name())  # the C++ daemon's file has it empty
 
 
 def _problems(options: argparse.Namespace) -> Iterator[str]:

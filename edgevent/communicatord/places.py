@@ -14,6 +14,10 @@ from .naming import SYSTEM_FOLDER, socket_paths
 
 DAEMON: Final = "communicatord"
 """The name of the daemon itself, as a service."""
+EVERYBODY: Final = (".", "?", "*")
+"""What stands in the place of a service in a broadcast."""
+ANY_COMMAND: Final = "*"
+"""What a peer lists that takes any command, besides those that it wants to be told of."""
 PLAIN_PORT: Final = 4040
 SECURE_PORT: Final = 4043
 """The ports of the C++ daemon for services, and for those that speak TLS."""

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..dispatcher import Dispatcher
+from ..errors import OptionError
 from ..message import Message
 from ..options import OptionParser
 from ..service import Service
 from ..service_places import make_socket_folder
+from ..transport.base import close_quietly
 from .daemon import NO_ADDRESS, Daemon, new_relay
 from .link_options import add_link_options, link_settings, make_folder
+from .link_settings import PLAIN_NAME, SECURE_NAME, LinkSettings
 from .load_average import INTERVAL as LOAD_INTERVAL
 from .naming import socket_path
 from .options import add_options, known_services, listeners_of, tell_of_unused
@@ -65,7 +68,7 @@ class Program:
     # --- the control object of the dispatcher -----------------------------------------------------
 
     def stop(self, quitting: bool) -> None:
-        """STOP, QUITTING and SHUTDOWN: nothing is routed from now on."""
+        """STOP and SHUTDOWN: nothing is routed from now on."""
         if self.daemon is not None:
             self.daemon.stop(quitting)
         self.service.stop(quitting)
@@ -114,8 +117,19 @@ class Program:
         self.service.communicator.after(0.0, daemon.clock.look, keep_running=False)
         settings = link_settings(options)
         make_folder(settings)
-        daemon.add_links(self.service.communicator, settings)
+        self._refuse_unasked(settings)
+        daemon.add_links(self.service.communicator, settings, self.service.claim_socket)
         logger.info("communicatord: the services of server %s", options.server_name)
+
+    def _refuse_unasked(self, settings: LinkSettings) -> None:
+        """Refuses a socket for other daemons that no option asks for.
+
+        It would become a listener for services, which other computers reach.
+        """
+        for name, address in ((PLAIN_NAME, settings.plain), (SECURE_NAME, settings.secure)):
+            if address is None and (socket := self.service.claim_socket(name)) is not None:
+                close_quietly(socket)
+                raise OptionError(f"socket {name}: {name}-listen was expected with it")
 
     def _reload(self, options: argparse.Namespace, changed: set[str]) -> None:
         if self.daemon is not None:

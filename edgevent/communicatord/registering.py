@@ -15,12 +15,15 @@ from ..dispatcher import Dispatcher
 from ..errors import ConnectionLostError, MessageError, NetworkError, RegistrationError
 from ..links.message import fallback_dispatcher
 from ..links.permanent import PermanentConnection
+from ..links.request import Request
 from ..message import Message, parse_text
 from ..runtime.clock import Alarm
 from ..runtime.native import get_ident
 from ..runtime.outbox import Outbox
 from ..runtime.turns import IDLE
 from ..transport.base import StreamTransport
+from ..transport.rights import Fds
+from .arrivals import RoutedRecord, target_of_message
 from .calls import RouterCalls
 from .places import DAEMON, check_service_name
 
@@ -63,10 +66,12 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
         "_greeting",
         "_joining",
         "_listed",
+        "_may_hurry",
         "_registered",
         "my_address",
         "refusal",
         "registration_timeout",
+        "senders",
         "service_name",
     )
 
@@ -88,6 +93,7 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
         self._greeting: list[Any] = []  # what has come before the answer to REGISTER, and that
         self._joining = False  # whether that answer is still to come
         self._registered = False
+        self._may_hurry = True  # whether a loss is the end of the daemon, and no refusal
         self._listed = {"STATUS", "TRANSMISSION_REPORT"}
         super().__init__(address, dispatcher, wait_ready=True, **settings)
 
@@ -114,7 +120,8 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
     def open(self, transport: StreamTransport) -> None:
         """Takes a transport that was dialled: the registration comes first."""
         super().open(transport)
-        self._joining = self._filters = True
+        self._record = RoutedRecord()
+        self._joining = self._filters = self._may_hurry = True
 
     def _begin(self) -> None:
         try:
@@ -129,6 +136,7 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
     def _not_registered(self) -> None:
         try:
             self._alarm_to_register = None
+            self._may_hurry = False
             text = f"{self.name}: no READY within {self.registration_timeout:g} s of REGISTER"
             self.ended(ConnectionLostError(text))
         except BaseException as error:
@@ -141,7 +149,7 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
             if left:
                 left = self._take_greeting(left)
                 self._mark_due(_GREETED)
-        elif self.ticket != IDLE:
+        elif self.ticket != IDLE or self.senders:
             left = [unit for unit in left if not self._asks_for_life(unit)]
         return left
 
@@ -213,6 +221,7 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
         self.refusal = refusal_of(message, self.service_name, str(self._target))
         self._report.say(self._use_clock, logging.ERROR, str(self.refusal))
         self._up.wake()
+        self._may_hurry = False
         self.ended(self.refusal)
 
     def _stop_waiting(self) -> None:
@@ -227,7 +236,8 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
         # daemon takes the service for dead. Only then each line is looked at when it comes.
         try:
             self._alarm_to_look = self._use_clock.call_later(BUSY_INTERVAL, self._look)
-            self._filters = self.ticket != IDLE or self._requests is not None
+            is_busy = self.ticket != IDLE or bool(self.senders)
+            self._filters = is_busy or self._requests is not None
         except BaseException as error:
             self._turns.failed(error)
 
@@ -247,7 +257,43 @@ class RegisteringConnection(RouterCalls, PermanentConnection):
         assert answer is not None
         return self.outbox.write_soon(self._signed(answer).to_line())
 
+    # --- what has arrived -------------------------------------------------------------------------
+
+    def ask(
+        self,
+        message: Message,
+        replies: frozenset[str],
+        timeout: float,
+        serial: bool,
+        fds: Fds | None = None,
+    ) -> Request:
+        """Sends a request; its answer shows that what was sent before to the same has arrived."""
+        request = super().ask(message, replies, timeout, serial, fds)
+        request.target = target_of_message(message)
+        return request
+
+    def _confirm(self, request: Request) -> None:
+        # A report of the daemon in the service's place shows nothing of what the service has had.
+        answer = request.answer
+        if isinstance(answer, Message) and answer.sent_from_service in (
+            (request.service,) if request.service else ("", DAEMON)
+        ):
+            assert isinstance(request.record, RoutedRecord)
+            request.record.answered(request.target, request.position)
+
     # --- the loss ---------------------------------------------------------------------------------
+
+    end_waits_for_handlers = False  # their answers leave by the next link
+
+    def finish(self) -> None:
+        """The link is lost: a local daemon that ends may be back before anybody can see that."""
+        if self._may_hurry and self._listener is not None:
+            self._backoff.reset()
+        super().finish()
+
+    def _catch_end(self) -> None:
+        if not (self._draining and self.senders):
+            super()._catch_end()
 
     def sort_out(self, outbox: Outbox) -> None:
         """Takes note that the service is not registered any more."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import select
 from typing import Any, ClassVar, Final
 
+from gevent.monkey import get_original
 from greenlet import getcurrent
 
 from ..address import Address
@@ -28,6 +30,8 @@ from .station import Station
 
 logger = logging.getLogger("edgevent.communicatord")
 
+_poll: Final = get_original("select", "poll")  # a patched select.poll would switch greenlets
+
 STALL_TIMEOUT: Final = 0.25
 """A peer that has room for nothing more, and takes nothing for so long, is given nothing new."""
 
@@ -44,6 +48,8 @@ class RelayedStream(MessageConnection):
     __slots__ = ()
 
     router: ClassVar[Router]
+    unread: ClassVar[str] = ""
+    """What the answer to a line that is no message names as its command; empty for nothing."""
     station: Station
     _stalled_at: int  # how much the peer had taken when it was found not to read
 
@@ -136,9 +142,7 @@ class RelayedStream(MessageConnection):
         """Takes note that nothing more will come; a line that is too long is answered before."""
         if isinstance(error, LineTooLongError) and not self._eof:
             self.router.counts["too_long"] += 1
-            why = f"a line of more than {self.max_line_bytes} bytes"
-            answer = Message("INVALID", {"message": why})
-            self.deliver(answer.with_sender(self.router.server, OWN_SERVICE).to_line())
+            self._answer_unread(f"a line of more than {self.max_line_bytes} bytes")
             self.outbox.flush()
         super().ended(error)
 
@@ -150,8 +154,12 @@ class RelayedStream(MessageConnection):
         super()._refuse_line(text, error)
         if self.malformed_count > before and not self._eof:
             self.router.counts["malformed"] += 1
-            answer = Message("INVALID", {"message": f"malformed line: {error}"})
-            self.deliver(answer.with_sender(self.router.server, OWN_SERVICE).to_line())
+            self._answer_unread(f"malformed line: {error}")
+
+    def _answer_unread(self, why: str) -> None:
+        fields = {"command": self.unread, "message": why} if self.unread else {"message": why}
+        answer = Message("INVALID", fields)
+        self.deliver(answer.with_sender(self.router.server, OWN_SERVICE).to_line())
 
     # --- to the peer ------------------------------------------------------------------------------
 
@@ -187,6 +195,18 @@ class RelayedStream(MessageConnection):
     def may_be_asked(self) -> bool:
         """Whether it is a service that has listed ALIVE, and has room for a question."""
         return self.station.kind == "local" and self.station.lists("ALIVE") and self.has_room()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the peer sends nothing more, though what it has sent may still be dealt with."""
+        if self._eof or self._transport is None:
+            return True
+        descriptor: int = getattr(self._transport, "fileno", lambda: -1)()
+        if descriptor < 0:
+            return False
+        poller = _poll()
+        poller.register(descriptor, select.POLLRDHUP)  # seen before what was sent is read
+        return bool(poller.poll(0))
 
     def give_up(self, why: str) -> None:
         """Closes the connection to a peer that is there no more."""

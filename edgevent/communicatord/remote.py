@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
 from ..address import Address
@@ -27,7 +26,7 @@ GOSSIP_DELAY: Final = 5.0
 ANSWER_TIMEOUT: Final = 10.0
 """For so many seconds the answer to CONNECT or GOSSIP is waited for."""
 REFUSED_PAUSE: Final = 300.0
-"""A daemon that ends, or cannot understand this one, is dialled again after so many seconds."""
+"""A daemon that ends, or does not take this one in, is dialled again after so many seconds."""
 
 _FOR_SERVICES: Final = frozenset(("REGISTER", "UNREGISTER"))
 _OF_DAEMONS: Final = frozenset(
@@ -50,16 +49,27 @@ _OF_DAEMONS: Final = frozenset(
 class Manager(Protocol):
     """What the streams need of what keeps them."""
 
-    allow_loopback: bool
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether links may be on loopback."""
+
+    def located(self, stream: RemoteLink | Gossip) -> bool:
+        """A neighbor was reached, by its name if it has one; whether the stream goes on."""
 
     def linked(self, link: RemoteLink) -> None:
         """A link that was dialled is up: CONNECT is due."""
+
+    def is_needless(self, stream: RemoteLink | Gossip, server: str) -> bool:
+        """Ends a stream with a daemon that is linked already; returns whether that is so."""
 
     def listed(self, station: Station) -> None:
         """A peer has said which commands it takes."""
 
     def unreachable(self, address: Address) -> None:
         """A daemon could not be reached."""
+
+    def disconnected(self, stream: RemoteStream) -> None:
+        """A daemon has taken leave."""
 
 
 class RemoteStream(RelayedStream):
@@ -68,7 +78,25 @@ class RemoteStream(RelayedStream):
     __slots__ = ()
 
     manager: ClassVar[Manager]
+    unread = "?"  # a C++ daemon ends when it is told INVALID without a command
     _early: Message | None  # a REGISTER_FOR_LOADAVG that came before the two were connected
+
+    @property
+    def may_control(self) -> bool:
+        """Whether STOP and the like are obeyed that come over it.
+
+        That is so where this side has checked the certificate of the other one, whichever of the
+        two has dialled. A plain link proves nothing, on loopback neither: who listens or dials
+        there in a daemon's place may be any user, or a tunnel from elsewhere.
+        """
+        session = self.tls
+        return self._allow_control or (session is not None and session.is_verified)
+
+    def make_station(self) -> Station:
+        """Makes what the router is to know of the peer: a daemon that has said nothing yet."""
+        station = super().make_station()
+        station.introduces = True
+        return station
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Forwards in the hub what needs no wait, once the two daemons are connected."""
@@ -95,6 +123,9 @@ class RemoteStream(RelayedStream):
     def _quit(self, message: Message) -> None:
         if message.command == "CONNECT":  # which is refused with the reason
             self.dispatch(message)
+        elif self.station.kind == "remote":  # QUITTING would end a service that has sent it
+            self.router.reports.undelivered(message, self.station, "this daemon ends")
+            self.mark_done()
         else:
             super()._quit(message)
 
@@ -113,6 +144,13 @@ class RemoteStream(RelayedStream):
             super().dispatch(message)
             if command == "COMMANDS":
                 self.manager.listed(self.station)
+            elif command == "SHUTDOWN" and self._takes_leave(message):
+                self.manager.disconnected(self)
+
+    def _takes_leave(self, message: Message) -> bool:
+        """Whether the other daemon ends, and this one, which does not obey it, goes on."""
+        is_linked = self.station.kind == "remote" and not self.router.stopping
+        return is_linked and self._is_of_daemon(message)
 
     def _is_of_daemon(self, message: Message) -> bool:
         """Whether the other daemon says it, and not somebody whose messages it passes on."""
@@ -182,6 +220,11 @@ class Retry(Backoff):
         pause, self.pause = self.pause, None
         return super().next() if pause is None else pause
 
+    def first(self) -> float:
+        """Gives the pause before the first attempt, in seconds."""
+        pause, self.pause = self.pause, None
+        return super().first() if pause is None else pause
+
 
 class RemoteLink(RemoteStream, PermanentConnection):
     """Another daemon that is dialled, again and again until this link is closed.
@@ -189,11 +232,19 @@ class RemoteLink(RemoteStream, PermanentConnection):
     Args:
         neighbor: Where it is.
         tls: What is asked of TLS, for an address of TLS.
+        allow_control: Whether STOP and the like are obeyed that come over it in plain text.
     """
 
     __slots__ = ("_early", "_stalled_at", "neighbor", "retry", "station")
 
-    def __init__(self, neighbor: Address, dispatcher: Dispatcher, tls: TlsOptions | None) -> None:
+    def __init__(
+        self,
+        neighbor: Address,
+        dispatcher: Dispatcher,
+        tls: TlsOptions | None,
+        *,
+        allow_control: bool = False,
+    ) -> None:
         self._early = None
         self.neighbor = neighbor
         self.retry = Retry()
@@ -204,8 +255,14 @@ class RemoteLink(RemoteStream, PermanentConnection):
             tls=tls if neighbor.is_tls else None,
             name=f"remote communicator (out): {neighbor.endpoint}",
             keep_running=False,
+            allow_control=allow_control and not neighbor.is_tls,
         )
         self.station = self.make_station()
+
+    @property
+    def peer(self) -> str:
+        """The address that it was reached at, as text: a name may lead to several."""
+        return "" if self._transport is None else self._transport.peer
 
     def open(self, transport: StreamTransport) -> None:
         """Takes a transport that was dialled; the router knows the peer anew."""
@@ -216,8 +273,9 @@ class RemoteLink(RemoteStream, PermanentConnection):
 
     def process_connected(self) -> None:
         """Introduces this daemon."""
-        self.expect_introduction(ANSWER_TIMEOUT)
-        self.manager.linked(self)
+        if self.manager.located(self):
+            self.expect_introduction(ANSWER_TIMEOUT)
+            self.manager.linked(self)
 
     def process_connection_failed(self, error: ConnectError) -> None:
         """Tells the services that the other daemon cannot be reached."""
@@ -261,10 +319,10 @@ class Gossip(PermanentConnection):
         longest: The longest pause between two times, in seconds.
         delay: The pause before the first one.
         tls: What is asked of TLS, for an address of TLS.
-        unreachable: Called with the address when it cannot be reached.
+        manager: Keeps it.
     """
 
-    __slots__ = ("_said", "_unreachable", "neighbor")
+    __slots__ = ("_manager", "_said", "neighbor")
 
     def __init__(
         self,
@@ -273,11 +331,11 @@ class Gossip(PermanentConnection):
         longest: float,
         delay: float,
         tls: TlsOptions | None,
-        unreachable: Callable[[Address], object],
+        manager: Manager,
     ) -> None:
         self.neighbor = neighbor
         self._said = Message("GOSSIP", {"my_address": my_address})
-        self._unreachable = unreachable
+        self._manager = manager
         table = Dispatcher()
         table.on("RECEIVED")(self.received)
         super().__init__(
@@ -289,8 +347,15 @@ class Gossip(PermanentConnection):
             keep_running=False,
         )
 
+    @property
+    def peer(self) -> str:
+        """The address that it was reached at, as text: a name may lead to several."""
+        return "" if self._transport is None else self._transport.peer
+
     def process_connected(self) -> None:
         """Tells it."""
+        if not self._manager.located(self):
+            return
         self.expect_introduction(ANSWER_TIMEOUT)
         try:
             self.send(self._said)
@@ -300,7 +365,8 @@ class Gossip(PermanentConnection):
     def received(self, message: Message, peer: Any) -> None:
         """It has been told; it is told again later, if it has not dialled by then."""
         logger.debug("%s: received", self.name)
-        self.ended(None)
+        if not self._manager.is_needless(self, message.sent_from_server):
+            self.ended(None)
 
     def finish(self) -> None:
         """That was all for this time."""
@@ -312,7 +378,7 @@ class Gossip(PermanentConnection):
 
     def process_connection_failed(self, error: ConnectError) -> None:
         """Tells the services that the other daemon cannot be reached."""
-        self._unreachable(self.neighbor)
+        self._manager.unreachable(self.neighbor)
 
 
 def _doubled(delay: float, longest: float) -> Backoff:

@@ -17,6 +17,7 @@ from ..dispatcher import Dispatcher
 from ..errors import AddressError, MessageError
 from ..message import Message
 from .commands import VERSION
+from .departures import Departures
 from .links import Links
 from .neighbors import parse_neighbor, parse_neighbors, place_of
 from .remote import REFUSED_PAUSE, RemoteLink, RemoteRelay, RemoteStream
@@ -24,8 +25,8 @@ from .router import NameTakenError
 
 logger = logging.getLogger("edgevent.communicatord")
 
-CONFLICT_PAUSE: Final = 86_400.0
-"""A daemon that has no place for this one, or has its name, is dialled again after so long."""
+DOUBT_TIMEOUT: Final = 0.25
+"""So long it may take until it is seen that the other side of a link is gone, in seconds."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 
@@ -42,6 +43,7 @@ class DaemonCommands:
         self._links = links
         self._router = links.router
         self._dispatcher = dispatcher
+        self._departures = Departures(links.router)
         for handler in (
             self.connect,
             self.accept,
@@ -67,11 +69,13 @@ class DaemonCommands:
             )
             return
         server, address, neighbors = self._introduction(message, peer)
+        self._let_leave(server, address)
+        if peer.is_closed or peer.station.kind != "caller":
+            return  # it has not waited for its former link to end
         taken = server == self._router.server or server in self._router.remotes
         refusal: dict[str, str] | None = None
         if taken:
             refusal = {"conflict": "name"}
-            self._doubt(server, address)
         elif len(self._router.remotes) >= links.settings.max_links:
             refusal = {}
         if links.stopping or self._router.stopping:
@@ -94,13 +98,19 @@ class DaemonCommands:
             self._refuse(message, peer, "it is the answer to CONNECT, and nothing else")
             return
         server, address, neighbors = self._introduction(message, peer)
+        links = self._links
+        if links.crossings.is_one(peer, server):
+            links.crossings.wait(peer, server, lambda: self.accept(message, peer))
+            return
+        if links.is_needless(peer, server):
+            return
         try:
             self._adopt(message, peer, server, address)
         except NameTakenError as error:
-            peer.drop(str(error), CONFLICT_PAUSE)
+            peer.drop(str(error), REFUSED_PAUSE)
             return
         peer.send(Message("HELP"))
-        self._links.connected(peer, neighbors)
+        links.connected(peer, neighbors)
 
     def refuse(self, message: Message, peer: Peer) -> None:
         """The daemon that was dialled does not take this one in now."""
@@ -109,10 +119,10 @@ class DaemonCommands:
             return
         if message.get("shutdown") == "true":
             peer.drop("it refuses: it ends", REFUSED_PAUSE)
-        elif "conflict" in message:
-            peer.drop("it refuses: it has a server of this name", CONFLICT_PAUSE)
-        else:
-            peer.drop("it refuses: it has too many links", CONFLICT_PAUSE)
+        elif "conflict" not in message:
+            peer.drop("it refuses: it has too many links", REFUSED_PAUSE)
+        elif not self._links.is_needless(peer, message.sent_from_server):
+            peer.drop("it refuses: it has a server of this name", REFUSED_PAUSE)
 
     def disconnect(self, message: Message, peer: Peer) -> None:
         """A daemon takes leave."""
@@ -155,16 +165,30 @@ class DaemonCommands:
         station.heard_of = _names(message, "heard_of")
         self._router.connect(station, server)
 
-    def _doubt(self, server: str, address: Address) -> None:
+    def _let_leave(self, server: str, address: Address) -> None:
+        """Waits for the end of a link with this name whose daemon has gone, and dials again."""
+        other = self._router.remotes.get(server)
+        if other is None or self._router.stopping:
+            return
+        before = other.stream.received_bytes
+        self._departures.wait(other, DOUBT_TIMEOUT)
+        is_silent = other.stream.received_bytes == before
+        # Only then: what is on its way would be lost when the line meets a closed socket.
+        if self._router.remotes.get(server) is other and is_silent and self._doubt(server, address):
+            self._departures.wait(other, DOUBT_TIMEOUT)
+
+    def _doubt(self, server: str, address: Address) -> bool:
         """A daemon that is connected dials, or gossips: has it begun anew, and the link is dead?
 
         To a computer that knows nothing of the link, whatever is sent makes it break at once.
+
+        Returns:
+            Whether something was sent.
         """
         station = self._router.remotes.get(server) or self._links.linked_with(address)
-        if station is None or station.address is None:
-            return
-        if place_of(station.address) == place_of(address):
-            self._links.say(station, Message("HELP"))
+        if station is None or station.stream.has_left:
+            return False  # of a peer that has gone a line would destroy what it has sent before
+        return self._links.say(station, Message("HELP"))
 
     # --- who is there -----------------------------------------------------------------------------
 
@@ -183,6 +207,7 @@ class DaemonCommands:
             self._doubt("", address)
             return
         links.add_neighbors((address,))
+        links.reach(address)  # it may be a further address of one that is known
         link = links.dialled.get(place_of(address))
         if link is not None:
             link.dial_now()

@@ -19,6 +19,8 @@ OWN_SERVICE: Final = "communicatord"
 REPORTS: Final = frozenset(("INVALID", "SERVICE_UNAVAILABLE", "TRANSMISSION_REPORT", "UNKNOWN"))
 """What a daemon tells a sender of a message, whether it has listed that or not."""
 
+_ANSWERS: Final = ("INVALID", "UNKNOWN")
+
 Undelivered = Callable[[Message, Station, str], object]
 """What is called with a message that reached nobody, its sender, and the reason."""
 
@@ -63,13 +65,18 @@ class Reports:
     ) -> None:
         """Tells the sender of a message something about it, wherever it is.
 
-        The ``serial`` of the message goes with it, so that a waiting request gets it.
+        The ``serial`` of the message goes with it, so that a waiting request gets it. UNKNOWN and
+        INVALID name the sender as the target, as any answer does; what the C++ daemon tells a peer
+        of its own accord has none.
         """
         answer = message.reply(command, fields).with_sender(self._server, OWN_SERVICE)
-        if source.kind != "remote":
+        if source.kind == "remote":
+            if not message.sent_from_service:
+                return
+        elif command not in _ANSWERS:
             answer = answer.with_target("", "")  # it is known to whom the connection belongs
-        elif not message.sent_from_service:
-            return
+        elif source.kind == "local":
+            answer = answer.with_target(self._server, source.service)  # whatever the line says
         if source.answers:
             source.send(answer)
 

@@ -15,9 +15,10 @@ from typing import Final
 from ..errors import MessageError
 from ..limits import MAX_LINE_BYTES
 from ..message import Message, parse_text
-from .broadcasting import Broadcasts
+from .broadcasting import HANDLED, Broadcasts
 from .conditions import PeerConditions
 from .held import DEFAULT_TTL, MAX_HELD, MAX_HELD_BYTES, CacheRules, HeldMessages
+from .places import EVERYBODY
 from .presence import NameTakenError as NameTakenError
 from .presence import Presence
 from .reports import OWN_SERVICE, REPORTS, Reports, Undelivered
@@ -27,7 +28,6 @@ from .ways import MAX_RELAYS, RELAYS, Ways
 
 logger = logging.getLogger("edgevent.communicatord")
 
-_ALL: Final = (".", "?", "*")
 _NOWHERE: Final = Way(None, "", False)
 _SHORT: Final = 16_000  # characters: with any sender's name, and in UTF-8, it is no line too long
 
@@ -58,7 +58,7 @@ class Router(Presence):
         held: What is held for them.
         counts: How often what happened: ``broadcast``, ``held``, ``expired``, ``undelivered``,
             ``unknown``, ``duplicate``, ``malformed``, ``refused``, ``forged``,
-            ``quitting``, ``too_long``, ``came_back``.
+            ``quitting``, ``too_long``, ``too_old``, ``came_back``.
         conditions: Logs what a peer can repeat.
         generation: How often somebody has come or gone, or said more of itself: ways that were
             found before are to be found anew.
@@ -134,8 +134,7 @@ class Router(Presence):
         if source.kind == "remote" and "broadcast_msgid" in message:
             why = self.broadcasts.admit(message)
             if why:
-                self.counts["duplicate"] += 1
-                logger.debug("%s: %s is dropped: %s", source.name, message.command, why)
+                self._drop_copy(message, source, why)
                 return
         if source.generation != self.generation:
             source.forget_ways(self.generation)
@@ -162,6 +161,15 @@ class Router(Presence):
             if serial is not None:
                 source.note_asked(serial)
         self._forward(message, source, target, line)
+
+    def _drop_copy(self, message: Message, source: Station, why: str) -> None:
+        if why is HANDLED:
+            self.counts["duplicate"] += 1
+            logger.debug("%s: %s is dropped: %s", source.name, message.command, why)
+            return
+        self.counts["too_old"] += 1
+        text = "%.64s is dropped: %s"
+        self.conditions.say(logging.WARNING, source.name, "too old", text, message.command, why)
 
     def forward(self, lines: list[str], source: Station) -> int:
         """Gives lines to single peers, as long as that needs neither a wait nor a decision.
@@ -258,7 +266,7 @@ class Router(Presence):
 
     def _find_way(self, message: Message, source: Station) -> Way:
         server, service = message.server, message.service
-        if not service or service in _ALL or service == OWN_SERVICE or server == "*":
+        if not service or service in EVERYBODY or service == OWN_SERVICE or server == "*":
             return _NOWHERE
         target = self.ways.find(message, source)
         if target is None or (source.kind == "remote" and self._needs_care(message, target)):
@@ -274,7 +282,7 @@ class Router(Presence):
         """The message with the name under which its sender is known: nobody can forge one."""
         if source.kind == "local":
             return message.with_sender(self.server, source.service)
-        if source.kind == "caller" and self._is_claimed(message):
+        if source.kind == "caller" and not source.introduces and self._is_claimed(message):
             text = "%.64s said that it came from %.64s, which has its own connection"
             self.conditions.say(
                 logging.WARNING,
@@ -307,7 +315,7 @@ class Router(Presence):
         elif message.command in CONTROL and not source.may_control:
             why = f"{message.command} is not accepted from this peer"
             self.reports.refuse(message, source, why)
-        elif service in _ALL:
+        elif service in EVERYBODY:
             self.broadcast(message, source)
         elif server == "*":
             self._to_everywhere(message, source)

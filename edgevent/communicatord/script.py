@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from .. import limits
 from ..address import Address
+from ..arguments import checks_arguments
 from ..dispatcher import Dispatcher
 from ..errors import (
     ConnectionLostError,
@@ -21,13 +22,34 @@ from ..links.client import Client
 from ..message import Message
 from ..runtime.native import get_ident
 from ..transport.rights import Fds
-from .calls import Hold, RouterCalls
-from .places import DAEMON, check_service_name, default_daemon, parse_daemon, script_name
+from .calls import Hold, RouterCalls, commands_message
+from .places import (
+    ANY_COMMAND,
+    DAEMON,
+    check_service_name,
+    default_daemon,
+    parse_daemon,
+    script_name,
+)
 from .registering import register_message, unregister_message
 
 logger = logging.getLogger("edgevent.communicatord")
 
+_NEWS: Final = frozenset(
+    (
+        "CLOCK_STABLE",
+        "CLOCK_UNSTABLE",
+        "CLUSTER_COMPLETE",
+        "CLUSTER_DOWN",
+        "CLUSTER_INCOMPLETE",
+        "CLUSTER_UP",
+        "STATUS",
+    )
+)
+"""What a daemon tells unasked, and in answer to a question as well."""
 
+
+@checks_arguments
 class CommunicatorClient(RouterCalls, Client):
     """Registers with a communicatord, and asks services by way of it, in straight-line code.
 
@@ -41,8 +63,10 @@ class CommunicatorClient(RouterCalls, Client):
         connect_timeout: The limit of connecting and registering, in seconds.
         commands: The commands that it says it takes, besides those of a dispatcher: broadcasts of
             these come. Without any, and without a dispatcher, it gets all that services send to it,
-            and no broadcasts.
-        settings: Those of :class:`~edgevent.Client`.
+            and no broadcasts; once it has asked the daemon itself, whose answers are listed then
+            (one in C++ wants that), those of STOP and QUITTING as well.
+        settings: Those of :class:`~edgevent.Client`, and ``max_senders`` and ``max_sender_bytes``
+            as of :class:`~edgevent.CommunicatorConnection`.
 
     Raises:
         ConnectError: The daemon is not there.
@@ -55,7 +79,7 @@ class CommunicatorClient(RouterCalls, Client):
         ...     client.request("stock", Message("TAKE", {"item": "pen"}))["left"]
     """
 
-    __slots__ = ("_listed", "_lists", "_registered", "service_name")
+    __slots__ = ("_listed", "_lists", "_registered", "senders", "service_name")
 
     def __init__(
         self,
@@ -128,12 +152,33 @@ class CommunicatorClient(RouterCalls, Client):
             raise
         self._registered = True
         if self._listed:
-            fields = {"list": ",".join(sorted(self._listed))}
-            self.send(Message("COMMANDS", fields, service=DAEMON))
+            self.send(commands_message(self._listed))
 
     def _list(self, replies: frozenset[str]) -> None:
         if self._lists:
             super()._list(replies)
+
+    def _list_answers(self, replies: frozenset[str]) -> None:
+        if replies and not self._lists:
+            RouterCalls._list(self, replies | {ANY_COMMAND})
+        else:
+            super()._list_answers(replies)
+
+    def take_units(self, units: list[Any]) -> list[Any]:
+        """Leaves out the news that come because an answer of the same name was listed."""
+        left = super().take_units(units)
+        if self._listed and not (self._lists or self._takes_turns()):
+            left = [one for one in left if not self._is_news(one)]
+        return left
+
+    def handle(self, message: Message) -> None:
+        """Handles a message in a turn; those news are dropped."""
+        if not self._is_news(message):
+            super().handle(message)
+
+    def _is_news(self, message: Message) -> bool:
+        is_daemons = message.sent_from_service == DAEMON and message.command in _NEWS
+        return is_daemons and not self._lists and message.command in self._listed
 
     def _answer_default(self, message: Message) -> None:
         # Who has listed nothing is given everything, which receive() is for.

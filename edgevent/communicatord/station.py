@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..address import Address
 from ..message import Message
+from .places import ANY_COMMAND
 
 Kind = Literal["caller", "local", "remote"]
 """A peer that has said nothing of itself yet, a service of this computer, another daemon."""
@@ -60,6 +61,7 @@ class Station:
         forwarded: How many messages of it went on to others.
         received: How many messages of others it was given.
         stream: The connection of the peer, where it has one.
+        introduces: Whether it is to say which daemon it is, so a name that it states is no forgery.
         may_control: Whether services get the STOP and the like that it sends them.
     """
 
@@ -75,6 +77,7 @@ class Station:
         "handle",
         "has_room",
         "heard_of",
+        "introduces",
         "kind",
         "label",
         "may_control",
@@ -112,6 +115,7 @@ class Station:
         self.heard_of: frozenset[str] = frozenset()
         self.up_since = 0
         self.stream: Any = None
+        self.introduces = False
         self.forwarded = 0
         self.received = 0
         self.may_control = True
@@ -150,7 +154,8 @@ class Station:
 
     def understands(self, command: str) -> bool:
         """Whether the peer takes a command, as far as it has said."""
-        return self.commands is None or command in self.commands
+        commands = self.commands
+        return commands is None or command in commands or ANY_COMMAND in commands
 
     def lists(self, command: str) -> bool:
         """Whether the peer has said that it takes a command."""

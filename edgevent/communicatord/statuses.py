@@ -52,10 +52,16 @@ class ServiceStatus:
         return cls(
             message["service"],
             cast(State, state),
-            message.get("server_name", ""),
-            message.integer("up_since", None),
-            message.integer("down_since", None),
+            # The C++ daemon sends server_name, its definition of STATUS says server.
+            message.get("server_name", "") or message.get("server", ""),
+            _since(message, "up_since"),
+            _since(message, "down_since"),
         )
+
+
+def _since(message: Message, parameter: str) -> int | None:
+    moment = message.timespec(parameter, None)
+    return None if moment is None else moment // 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,41 @@ def test_what_is_no_neighbor_is_refused(text: str, why: str) -> None:
         parse_neighbor(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("localhost", "an address that other computers reach was expected"),
+        ("snap.example:0", "the address of one computer, with a port, was expected"),
+        ("203.0.113.5", "plain links are for private networks"),
+        ("udp://snap.example:1", "an address ip:port or tls://ip:port was expected"),
+    ],
+)
+def test_a_name_is_a_neighbor_where_it_may_be_one(text: str, why: str) -> None:
+    found = parse_neighbors("snap.example tls://crackle.example:9", allow_names=True)
+    assert [written(one) for one in found] == ["snap.example:4042", "tls://crackle.example:9"]
+    with pytest.raises(AddressError, match=why):
+        parse_neighbor(text, allow_name=True)
+
+
+def test_a_name_and_where_it_leads_are_one(tmp_path: Path) -> None:
+    name, first, second = (
+        Address("tcp", host, 4042) for host in ("snap.example", "10.0.0.9", "10.0.0.8")
+    )
+    neighbors = Neighbors(tmp_path)
+    neighbors.configured = neighbors.add([name])
+    assert neighbors.dialled_as(name) == neighbors.located_at(name) == name
+    for place in (first, second):
+        neighbors.located(next(iter(neighbors)), place)
+        assert list(neighbors) == neighbors.configured == [place]
+        assert name in neighbors
+        assert neighbors.add([name, place]) == []
+        assert neighbors.dialled_as(place) == name
+        assert neighbors.located_at(name) == place
+    assert (tmp_path / "neighbors.txt").read_text().count("\n") == 1
+    assert neighbors.remove(second) == [second]
+    assert neighbors.dialled_as(second) == second
+
+
 def test_loopback_is_for_those_who_ask_for_it() -> None:
     assert parse_neighbor("127.0.0.2", allow_loopback=True).host == "127.0.0.2"
 

@@ -91,9 +91,9 @@ def test_what_is_for_the_daemon_comes_to_it_signed(router: Router, text: str) ->
 def test_a_command_that_the_target_has_not_listed_is_answered_unknown(router: Router) -> None:
     a, b = service(router, "a"), service(router, "b", "PING")
     a.says("b/PONG serial=3;x=1")
-    assert a.got() == ["<snap:communicatord UNKNOWN command=PONG;serial=3"]
+    assert a.got() == ["<snap:communicatord snap:a/UNKNOWN command=PONG;serial=3"]
     a.says("b/" + "P" * 65_000)
-    assert a.got() == [f"<snap:communicatord UNKNOWN command={'P' * 253}..."]
+    assert a.got() == [f"<snap:communicatord snap:a/UNKNOWN command={'P' * 253}..."]
     assert b.got() == []
     b.station.add_commands(["PONG"])
     router.changed()
@@ -109,7 +109,7 @@ def test_an_answer_need_not_be_listed(router: Router) -> None:
     assert a.got() == ["<snap:b snap:a/SUM serial=3;value=4"]
     assert b.got() == [
         "<snap:a b/ADD serial=3",
-        "<snap:communicatord UNKNOWN command=SUM;serial=4",
+        "<snap:communicatord snap:b/UNKNOWN command=SUM;serial=4",
     ]
 
 
@@ -176,7 +176,9 @@ def test_a_line_that_its_senders_name_makes_too_long_is_refused(router: Router) 
     a.says("b/PING x=" + "x" * (64 * 1024 - 12))
     assert b.got() == []
     (answer,) = a.got()
-    assert answer.startswith("<snap:communicatord INVALID command=PING;message=with its sender")
+    assert answer.startswith(
+        "<snap:communicatord snap:a/INVALID command=PING;message=with its sender"
+    )
 
 
 # --- held for later -------------------------------------------------------------------------------
@@ -378,6 +380,18 @@ def test_the_limits_of_hops_and_time_are_kept(
     assert (len(a.got()), len(fourth.got())) == (here, further)
 
 
+def test_a_broadcast_of_a_computer_whose_clock_is_slow_is_told_of(
+    router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    big = daemon(router, "big", "tcp://10.0.0.9:4042")
+    big.says(RELAYED.format(hops=1, end=999_940))
+    assert router.counts["too_old"] == 1
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "big: PING is dropped: it is 60 s too old: is the time of day the same on both computers?"
+    )
+
+
 def test_a_copy_that_cannot_be_read_is_an_error(router: Router) -> None:
     big = daemon(router, "big", "tcp://10.0.0.9:4042")
     with pytest.raises(MessageError, match="broadcast_timeout is missing"):
@@ -398,7 +412,9 @@ def test_a_broadcast_to_one_server_is_refused(router: Router) -> None:
     a = service(router, "a", "PING")
     a.says("other:*/PING")
     (answer,) = a.got()
-    assert answer.startswith("<snap:communicatord INVALID command=PING;message=a broadcast to *")
+    assert answer.startswith(
+        "<snap:communicatord snap:a/INVALID command=PING;message=a broadcast to *"
+    )
 
 
 # --- other computers ------------------------------------------------------------------------------

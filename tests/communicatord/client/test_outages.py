@@ -18,6 +18,7 @@ from edgevent import (
     Dispatcher,
     Message,
     NotConnectedError,
+    ServiceUnavailableError,
 )
 
 Connect = Callable[..., CommunicatorConnection]
@@ -91,6 +92,27 @@ def test_what_is_under_way_when_the_daemon_dies_is_told(
         with pytest.raises(ConnectionLostError):
             asked.get(timeout=PATIENCE)
     until(lambda: not sender.is_registered)
+
+
+def test_what_the_daemon_held_when_it_died_is_told(
+    ground: Ground, connect: Connect, path: str, tmp_path: Path
+) -> None:
+    table = Dispatcher()
+    table.on("ASK")(lambda message, peer: message.reply("ANSWER"))
+    table.on("NUMBER")(lambda message, peer: None)
+    with start(path, tmp_path) as daemon:
+        connect("other", table)
+        sender = connect("sender")
+        sender.send(Message("NUMBER", {"n": 1}, service="receiver"))  # which has not come yet
+        sender.send(Message("NUMBER", {"n": 2}, service="other"))
+        sender.send(Message("NUMBER", {"n": 3}, service="receiver"))
+        with pytest.raises(ServiceUnavailableError):
+            sender.request("receiver", Message("ASK"), timeout=PATIENCE)
+        sender.service_status("receiver")
+        sender.request("other", Message("ASK"), "ANSWER", timeout=PATIENCE)
+        daemon.kill()
+        until(lambda: not sender.is_registered)
+    assert [message["n"] for message in sender.undelivered.in_doubt if "n" in message] == ["1", "3"]
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(500, marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -235,6 +236,41 @@ def test_no_answer_is_a_loss_after_a_while(
     link.wait_until_ready(PATIENCE)
 
 
+@pytest.mark.parametrize("stage", ["before READY", "registered"])
+def test_a_local_daemon_that_is_back_at_once_is_dialled_within_a_second_each_time(
+    moved: Ground, clock: MovedClock, peer: ScriptedPeer, stage: str
+) -> None:
+    link = service(moved, peer)
+    for _ in range(8):
+        if stage == "registered":
+            welcome(peer)
+            link.wait_until_ready(PATIENCE)
+        else:
+            assert peer.read_line() == REGISTER
+        peer.close()
+        until(lambda: link._alarm_to_dial)
+        clock.advance(1.0)
+
+
+@pytest.mark.parametrize("why", ["refused", "no answer"])
+def test_a_local_daemon_that_does_not_take_the_service_is_dialled_less_and_less_often(
+    moved: Ground, clock: MovedClock, peer: ScriptedPeer, why: str
+) -> None:
+    link = service(moved, peer, registration_timeout=9.0, pauses="1,2,4", wait_for_listener=True)
+    for attempts, pause in enumerate((1.0, 2.0, 4.0), 1):
+        assert peer.read_line() == REGISTER
+        if why == "refused":
+            peer.send(TAKEN)
+        else:
+            until(lambda: link._alarm_to_register)
+            clock.advance(9.0)
+        assert peer.expect_end() == "closed"
+        until(lambda: link._alarm_to_dial)
+        clock.advance(pause - 0.5)
+        assert link.attempts == attempts
+        clock.advance(0.5)
+
+
 def test_a_daemon_that_goes_in_the_middle_is_waited_for(ground: Ground, peer: ScriptedPeer) -> None:
     link = service(ground, peer, pauses="0.01")
     assert peer.read_line() == REGISTER
@@ -323,7 +359,7 @@ def test_a_report_without_a_serial_ends_the_request_that_it_is_about(
         gevent.spawn(link.request, target, Message("ASK"), "ANSWER", PATIENCE)
         for target in ("svcb", "svcc")
     ]
-    listed = "<:svca communicatord/COMMANDS list=ANSWER"
+    listed = "<:svca communicatord/COMMANDS list=ANSWER,HELP,QUITTING,READY,STOP,UNKNOWN"
     assert peer.read_line() == listed
     line = peer.read_line()
     assert line.startswith('<:svca svcb/ASK cache="no;reply";serial=')
@@ -369,7 +405,10 @@ def test_the_cluster_is_told_in_two_words_or_in_one(
 ) -> None:
     link = registered(moved, peer)
     asked = gevent.spawn(link.cluster_status, PATIENCE)
-    names = "CLUSTER_COMPLETE,CLUSTER_DOWN,CLUSTER_INCOMPLETE,CLUSTER_UP"
+    names = (
+        "CLUSTER_COMPLETE,CLUSTER_DOWN,CLUSTER_INCOMPLETE,CLUSTER_UP,HELP,QUITTING,READY,STOP"
+        ",UNKNOWN"
+    )
     assert peer.read_line() == f"<:svca communicatord/COMMANDS list={names}"
     assert peer.read_line().startswith("<:svca CLUSTER_STATUS serial=")
     peer.send("<testhost:communicatord ./CLUSTER_DOWN neighbors_count=3")
@@ -414,6 +453,22 @@ def test_a_line_over_the_limit_and_another_thread_are_refused(
     signed = Message("NEWS", service="svcb", sent_from_service="svcc")
     link.send(signed)
     assert peer.read_line() == "<:svcc svcb/NEWS"  # a daemon knows better
+    link.send(Message("NEWS", service="svcb", sent_from_server="here"))
+    assert peer.read_line() == "<here: svcb/NEWS"
+
+
+@pytest.mark.parametrize("wrong", ["NEWS", b"NEWS", 5, None])
+def test_what_is_no_message_is_refused(ground: Ground, peer: ScriptedPeer, wrong: Any) -> None:
+    link = registered(ground, peer)
+    calls: list[Callable[[Any], object]] = [
+        link.send,
+        functools.partial(link.send, cache=True),
+        functools.partial(link.send, report=True),
+        functools.partial(link.request, "svcb"),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="a Message was expected, not a"):
+            call(wrong)
 
 
 def test_a_daemon_that_takes_nothing_is_left_without_a_word(

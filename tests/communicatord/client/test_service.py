@@ -99,17 +99,79 @@ def test_the_manager_is_told_at_once_and_the_daemon_may_come_later(
             service.communicatord.wait_until_ready(PATIENCE)
 
 
-def test_another_address_needs_a_restart(
-    tmp_path: Path, path: str, peer: ScriptedPeer, caplog: pytest.LogCaptureFixture
+def registered(peer: ScriptedPeer) -> None:
+    assert peer.read_line() == "REGISTER service=tested;version=1"
+    peer.send("READY")
+
+
+def test_the_link_goes_to_another_daemon_with_what_it_has_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path, f"communicator_listen = unix:{path}\n")
     service = made(tmp_path, communicatord=True)
-    with Running(service):
-        write(tmp_path, "communicator_listen = cd://127.0.0.1\n")
+    told = list[Any]()
+
+    @service.on_start
+    def start(options: Any) -> None:
+        service.communicatord.on_ready(lambda link: told.append(link.address))
+
+    one, two = f"unix:{tmp_path}/1", f"unix:{tmp_path}/2"
+    write(tmp_path, f"communicator_listen = {one}\n")
+    with scripted_peer(one) as first, Running(service):
+        registered(first)
+        link = service.communicatord
+        link.wait_until_ready(PATIENCE)
+        service.reload()  # nothing has changed: the connection stays
+        link.send(Message("NEWS", service="other"))
+        assert first.read_line() == "<:tested other/NEWS"
+        write(tmp_path, f"communicator_listen = {two}\n")
         service.reload()
-        text = "tested: the new value of communicator_listen needs a restart"
-        assert text in [one.getMessage() for one in caplog.records]
-        assert service.communicatord.address == f"unix:{path}"
+        first.expect_end()
+        link.send(Message("KEPT", service="other"), cache=True)
+        with scripted_peer(two) as second:
+            registered(second)
+            assert second.read_line() == "<:tested other/KEPT"
+            until(lambda: len(told) == 2)
+            assert told == [one, two]
+            assert service.communicatord is link
+            # While it is down it goes elsewhere at once, whatever its pause is.
+            second.close()
+            until(lambda: not link.is_connected)
+            with scripted_peer(f"unix:{tmp_path}/3") as third:
+                write(tmp_path, f"communicator_listen = unix:{tmp_path}/3\n")
+                service.reload()
+                registered(third)
+                link.wait_until_ready(PATIENCE)
+    assert not [one for one in caplog.records if "needs a restart" in one.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("unix:no.sock", "off", "the new value of communicator_listen needs a restart"),
+        ("off", "unix:no.sock", "the new value of communicator_listen needs a restart"),
+        (
+            "unix:no.sock",
+            "cds://h\ncommunicator_ca=/no/ca",
+            "stays as it was: /no/ca: No such file",
+        ),
+    ],
+)
+def test_a_daemon_that_cannot_be_exchanged_stays(
+    tmp_path: Path,
+    before: str,
+    after: str,
+    sentence: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write(tmp_path, f"communicator_listen = {before}\n")
+    service = made(tmp_path, communicatord=True)
+    service.timer("keep", 100.0)(lambda: None)
+    with Running(service):
+        write(tmp_path, f"communicator_listen = {after}\n")
+        service.reload()
+        assert [one for one in caplog.records if sentence in one.getMessage()]
+        if before != "off":
+            assert service.communicatord.address == before
 
 
 def test_it_can_be_off(tmp_path: Path) -> None:

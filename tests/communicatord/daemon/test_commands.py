@@ -39,6 +39,38 @@ def test_a_service_registers_and_goes(cd: RunningDaemon) -> None:
     assert watcher.hears() == f"{FROM}STATUS cache=no;service=nosuch;status=unknown"
 
 
+@pytest.mark.parametrize("name", ["svcb", "", "other"])  # which the C++ daemon does not look at
+def test_whoever_says_that_it_goes_is_let_go(cd: RunningDaemon, name: str) -> None:
+    watcher = cd.service("watcher", ["STATUS"])
+    nameless, service = cd.line(), cd.service("svca")
+    assert "service=svca;status=up" in watcher.hears()
+    nameless.says(f"UNREGISTER service={name}")
+    assert nameless.hears() == ""
+    service.says(f"UNREGISTER service={name}")
+    assert service.hears() == ""
+    assert "service=svca;status=down" in watcher.hears()
+
+
+def test_an_answer_has_a_target_and_what_the_daemon_tells_has_none(cd: RunningDaemon) -> None:
+    service = cd.service("svca")
+    service.says("FOO", '<:svca nobody/PING cache="no;reply";transmission_report=failure')
+    assert service.hears_lines(3) == [
+        f"{FROM}{SERVER}:svca/UNKNOWN command=FOO",
+        f"{FROM}SERVICE_UNAVAILABLE destination_service=nobody;unsent_command=PING",
+        f"{FROM}TRANSMISSION_REPORT command=PING;status=failed",
+    ]
+    nameless = cd.line().says("FOO", "<vm:ed_signal FOO")
+    assert nameless.hears() == f"{FROM}UNKNOWN command=FOO"
+    assert nameless.hears() == f"{FROM}vm:ed_signal/UNKNOWN command=FOO"
+
+
+def test_that_a_peer_quits_does_not_end_the_daemon(cd: RunningDaemon) -> None:
+    service = cd.service("svca")
+    service.says("QUITTING", f"<x:communicatord {SERVER}:communicatord/QUITTING", "FOO")
+    assert service.hears() == f"{FROM}{SERVER}:svca/UNKNOWN command=FOO"
+    assert not cd.router.stopping
+
+
 def test_messages_go_between_services_under_their_own_names(cd: RunningDaemon) -> None:
     svca = cd.service("svca", ["PING", "PONG"])
     svcb = cd.service("svcb", ["PING"])
@@ -55,6 +87,39 @@ def test_a_broadcast_reaches_all_that_have_listed_it(cd: RunningDaemon, to: str)
     svca.says(f"{to}/PING")
     assert svca.hears() == svcb.hears() == f"<{SERVER}:svca {to}/PING"
     assert other.quiet() == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_a_service_that_has_gone_and_comes_again_has_its_name(
+    cd: RunningDaemon, count: int
+) -> None:
+    other = cd.service("other", ["NEWS", "STATUS"])
+    gone = cd.service("svca")
+    other.quiet()
+    gone.says(*(f"other/NEWS number={number}" for number in range(count)))
+    gone.close()
+    again = cd.line().says("REGISTER service=svca;version=1")
+    assert again.hears_lines(2) == READY
+    heard = [*other.hears_lines(count + 2)]
+    assert heard[:count] == [f"<{SERVER}:svca other/NEWS number={n}" for n in range(count)]
+    assert [line.partition("status=")[2][:2] for line in heard[count:]] == ["do", "up"]
+
+
+def test_who_comes_again_and_goes_meanwhile_has_no_name(cd: RunningDaemon) -> None:
+    gone = cd.service("svca")
+    gone.says(*("nobody/NEWS" for number in range(2_000)))
+    gone.close()
+    cd.line().says("REGISTER service=svca;version=1").close()
+    until(lambda: not cd.router.stations)
+    assert cd.service("svca").quiet() == []
+
+
+@pytest.mark.parametrize("odd", ["EVENT.*", "rub=bish", "lower"])
+def test_what_is_no_command_takes_nothing_from_the_others(cd: RunningDaemon, odd: str) -> None:
+    service = cd.service("svca").says(f"<:svca COMMANDS list=HELP, {odd} ,PING,")
+    assert f"INVALID command=COMMANDS;message='{odd}' is no command" in service.hears()
+    service.says("./PING")
+    assert service.hears() == f"<{SERVER}:svca ./PING"
 
 
 def test_the_cluster_of_one_computer_is_up_and_complete(cd: RunningDaemon) -> None:
@@ -225,7 +290,6 @@ MISTAKES = {
     "parameter list of COMMANDS is missing": says("COMMANDS"),
     "avg='nan': a number from 0": says("LOADAVG avg=nan;my_address=1.2.3.4;timestamp=1"),
     "my_address: ": says("LOADAVG avg=1;my_address=a:b:c;timestamp=1"),
-    "'svca' is not registered by this": says("UNREGISTER service=svca"),
     "malformed line: ": says("1FOO bar"),
     "a broadcast to * goes to no single server": says("other:*/PING"),
 }

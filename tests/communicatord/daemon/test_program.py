@@ -12,6 +12,7 @@ import pytest
 from daemon_ground import SERVER, Line, RunningDaemon, settings_of
 from network_ground import until
 from running import EXAMPLES
+from service_ground import Running
 from tool_ground import SCRIPTS, run, words_of
 
 from edgevent import Communicator, Dispatcher, Message
@@ -110,6 +111,47 @@ def test_a_wrong_option_is_refused(
     error = capsys.readouterr().err
     assert why in error
     assert error.count("\n") == 1
+
+
+# The values of the file that comes with the C++ daemon, and of options that are empty there.
+SHIPPED = """\
+server_name=
+neighbors=
+local_listen=127.0.0.1:0
+remote_listen=127.0.0.1:4042
+unix-group=
+signal=127.0.0.1:0
+signal_secret=
+certificate=/etc/communicator/keys/communicatord.crt
+private-key=/etc/communicator/keys/communicatord.key
+my_address=127.0.0.1
+max_connections=100
+max_pending_connections=25
+max_gossip_timeout=1h
+services=/usr/share/communicator/services
+user_name=communicator
+group_name=communicator
+communicator_plugin_paths=/usr/lib/communicator/plugins
+"""
+
+
+def test_the_file_that_comes_with_the_cpp_daemon_starts_this_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "communicatord.conf").write_text(SHIPPED)
+    program = Program(config_folder=tmp_path / "no", other_folders=(tmp_path,))
+    words = (f"--unix-listen={tmp_path}/cd.sock", "--debug-all-messages", "--settle=0s")
+    with Running(program.service, *words):
+        assert program.daemon is not None
+        assert program.daemon.router.server == own_name()
+        assert not program.daemon.links.servers
+        line = Line(f"{tmp_path}/cd.sock")
+        line.says("REGISTER service=svca;version=1")
+        answer = f"<{own_name()}:communicatord READY my_address=127.0.0.1:4042"
+        assert line.hears_lines(2)[1] == answer
+        line.close()
+    assert "remote-listen: tcp://127.0.0.1:4042 is left out" in caplog.text
+    assert "certificate: it is not used" in caplog.text
 
 
 def test_the_file_of_the_cpp_daemon_is_read(

@@ -25,6 +25,7 @@ COMMANDS = (
     "<big:communicatord small:communicatord/COMMANDS list=ACCEPT,ALIVE,CLUSTER_STATUS,COMMANDS,"
     "CONNECT,DISCONNECT,FORGET,GOSSIP,HELP,LOADAVG,REFUSE,REGISTER_FOR_LOADAVG,UNKNOWN"
 )
+LONG = f"x={'x' * 5_000}"
 
 
 @pytest.fixture
@@ -183,6 +184,43 @@ def test_a_service_of_another_computer_is_answered_by_its_name(
         assert caller.hears().startswith(f"<small:communicatord big:asker/{answer}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CONNECT version=1;server_name=big;services=a,b;my_address=127.0.0.9:4042;\r",
+        '  <big:communicatord CONNECT zone=3;username=x;password="a;b";heard_of=far,further'
+        ";my_address=127.0.0.9;neighbors= 127.0.0.9:4042 ;server_name=big;version=1",
+        '{"command":"CONNECT","parameters":{"version":1,"server_name":"big","more":null,'
+        '"my_address":"127.0.0.9:4042"}}',
+    ],
+)
+def test_an_introduction_is_taken_in_any_order_and_with_more_in_it(
+    small: Computer, caller: Caller, text: str
+) -> None:
+    caller.says(text)
+    assert caller.hears().startswith("<small:communicatord ACCEPT my_address=")
+    assert small.linked() == {"big"}
+    assert [one.endpoint for one in small.links.neighbors] == ["127.0.0.9:4042"]
+
+
+def test_what_a_daemon_sends_twice_is_held_once(small: Computer, caller: Caller) -> None:
+    small.router.known.add("ipwall")
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    texts = [
+        "<big:x ipwall/BLOCK broadcast_hops=1;broadcast_informed_neighbors=127.0.0.5"
+        f";broadcast_msgid=big-{number};broadcast_timeout=4000000000;cache=ttl=10m;n={number}"
+        for number in range(300)
+    ]
+    caller.says(*texts, *texts, "<big:communicatord ALIVE")
+    assert "ABSOLUTELY" in caller.hears()
+    assert small.router.counts["duplicate"] == 300
+    ipwall = small.serve("ipwall")
+    assert small.router.release(ipwall.station) == 300
+    assert ipwall.got() == texts
+
+
 def test_a_daemon_that_is_not_like_this_one_gets_no_routes(small: Computer, caller: Caller) -> None:
     caller.says(CONNECT, COMMANDS)
     for _ in range(3):
@@ -237,7 +275,7 @@ def test_what_cannot_be_understood_is_said(
 ) -> None:
     caller.says(CONNECT.replace(former, wrong, 1))
     answer = caller.hears()
-    assert answer.startswith("<small:communicatord INVALID command=CONNECT;")
+    assert answer.startswith("<small:communicatord big:communicatord/INVALID command=CONNECT;")
     assert why in answer
     caller.says(CONNECT)
     assert "ACCEPT" in caller.hears()
@@ -274,7 +312,7 @@ def test_a_stranger_does_nothing_but_introduce_itself(
 
 def test_what_cannot_be_read_is_answered_at_any_point(small: Computer, caller: Caller) -> None:
     caller.says("1FOO")
-    assert "INVALID message=malformed line" in caller.hears()
+    assert "INVALID command=?;message=malformed line" in caller.hears()  # C++ ones want both
     caller.says(CONNECT)
     for _ in range(3):
         caller.hears()
@@ -284,12 +322,27 @@ def test_what_cannot_be_read_is_answered_at_any_point(small: Computer, caller: C
     )
 
 
-def test_the_one_that_dialled_takes_leave(small: Computer, caller: Caller) -> None:
+def test_a_line_that_is_too_long_is_answered_with_a_command(
+    small: Computer, caller: Caller
+) -> None:
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    caller.says(f"<big:x cluckd/NEWS a={'x' * 65_536}")
+    answer = "INVALID command=?;message=a line of more than 65536 bytes"
+    assert caller.hears() == f"<small:communicatord {answer}"
+    assert caller.hears() == ""
+
+
+@pytest.mark.parametrize("leave", ["DISCONNECT", "SHUTDOWN"])  # which is not obeyed from it
+def test_the_one_that_dialled_takes_leave(small: Computer, caller: Caller, leave: str) -> None:
     small.watch("DISCONNECTED", "HANGUP", "CLUSTER_DOWN", "CLUSTER_INCOMPLETE")
     caller.says(CONNECT)
     for _ in range(3):
         caller.hears()
-    caller.says("<big:communicatord DISCONNECT")
+    caller.says(f"<big:communicatord {leave}")
+    if leave == "SHUTDOWN":
+        assert "INVALID command=SHUTDOWN" in caller.hears()
     assert caller.hears() == ""
     assert told(small) == [
         "./DISCONNECTED server_name=big",
@@ -317,10 +370,40 @@ def test_a_daemon_that_has_begun_anew_is_taken_once_the_dead_link_is_found_so(
     caller.says(CONNECT)
     for _ in range(3):
         caller.hears()
-    with Caller(small) as again:
+    with Caller(small) as again, Caller(small) as third:
         again.says(CONNECT)
+        assert caller.hears() == "<small:communicatord HELP"  # a dead link breaks on it, a live not
         assert again.hears() == "<small:communicatord REFUSE conflict=name"
-    assert caller.hears() == "<small:communicatord HELP"  # a dead link would break on it
+        third.says(CONNECT)
+        assert caller.hears() == "<small:communicatord HELP"
+        caller.__exit__()
+        assert "ACCEPT" in third.hears()
+
+
+def test_a_daemon_that_is_back_at_once_is_taken(small: Computer, caller: Caller) -> None:
+    cluckd = small.serve("cluckd", "LOCK")
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    with Caller(small) as again:
+        again.says("<big:communicatord ALIVE")
+        again.hears()  # it is accepted, so that all that follows comes together
+        caller.says(*[f"<big:a small:cluckd/LOCK {LONG};n={n}" for n in range(50)])
+        caller.__exit__()
+        again.says(CONNECT)
+        assert "ACCEPT" in again.hears()  # in C++ one that is refused comes again after a day
+        assert len(cluckd.lines) == 50
+
+
+def test_what_comes_while_it_ends_has_nobody_end_too(small: Computer, caller: Caller) -> None:
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    caller.says('<big:a small:cluckd/LOCK cache="no;reply"', "<big:communicatord HELP")
+    small.router.stop()  # its links take leave a moment later
+    unsent = "destination_service=cluckd;unsent_command=LOCK"
+    assert caller.hears() == f"<small:communicatord big:a/SERVICE_UNAVAILABLE {unsent}"
+    assert caller.hears() == ""  # QUITTING would go on to the service, and end it
 
 
 def test_the_end_is_told_to_all(small: Computer, caller: Caller) -> None:
@@ -398,8 +481,8 @@ def test_the_smaller_one_is_dialled(dial: Callable[..., Computer], smaller: Scri
 
 
 REFUSALS = {
-    "conflict=name": 86_400.0,
-    "": 86_400.0,
+    "conflict=name": 300.0,
+    "": 300.0,
     "shutdown=true": 300.0,
     "conflict=name;shutdown=true": 300.0,
 }
@@ -493,6 +576,98 @@ def test_a_second_address_of_the_same_daemon_is_let_go(
     assert big.linked() == {"small"}
 
 
+@pytest.mark.parametrize(
+    "answer", ["ACCEPT my_address={};server_name=small", "REFUSE conflict=name"]
+)
+def test_a_further_address_of_a_daemon_is_not_dialled_while_that_is_linked(
+    dial: Callable[..., Computer], smaller: ScriptedPeer, answer: str
+) -> None:
+    big = dial()
+    accept(big, smaller)
+    with scripted_peer("tcp://127.0.0.3:0") as other:
+        big.links.add_neighbors((Address.parse(other.address),))
+        other.accept()
+        other.read_line()
+        other.send(f"<small:communicatord {answer}".format(smaller.address.removeprefix("tcp://")))
+        other.expect_end()
+        assert big.links.cluster.state == (True, True, 2)
+        assert [link.address for link in big.links.dialled.values()] == [smaller.address]
+        smaller.stop_listening()
+        smaller.cut()
+        other.accept()  # but it is at once when the other way has ended
+        assert "CONNECT" in other.read_line()
+        other.send("<small:communicatord ACCEPT my_address=127.0.0.3:4042;server_name=small")
+        other.read_line()
+        until(lambda: big.linked())
+        assert big.links.cluster.state.total <= 3
+
+
+def test_two_addresses_that_are_dialled_at_once_become_one_link(
+    dial: Callable[..., Computer], smaller: ScriptedPeer
+) -> None:
+    big = dial()
+    assert "CONNECT" in smaller.read_line()
+    with scripted_peer("tcp://127.0.0.3:0") as other:
+        big.links.add_neighbors((Address.parse(other.address),))
+        other.accept()
+        other.read_line()
+        here = smaller.address.removeprefix("tcp://")
+        other.send(f"<small:communicatord ACCEPT my_address={here};server_name=small")
+        smaller.expect_end()
+        assert [link.address for link in big.links.dialled.values()] == [other.address]
+        assert big.links.cluster.state == (True, True, 2)
+        other.cut()
+        smaller.accept()
+        other.accept()
+
+
+@pytest.mark.parametrize("name", ["alpha", "small"])
+def test_of_two_links_that_cross_one_stays(
+    dial: Callable[..., Computer], smaller: ScriptedPeer, name: str
+) -> None:
+    big = dial()
+    assert "CONNECT" in smaller.read_line()
+    with Caller(big) as caller:
+        caller.says(CONNECT.replace("server_name=big", f"server_name={name}"))
+        assert "ACCEPT" in caller.hears()
+        here = smaller.address.removeprefix("tcp://")
+        smaller.send(f"<{name}:communicatord ACCEPT my_address={here};server_name={name}")
+        if name == "small":  # the greater one's link is that which it has dialled
+            smaller.expect_end()
+            assert big.linked() == {"small"}
+            assert big.router.remotes["small"].stream not in big.links.dialled.values()
+    # Of alpha the other daemon has ended the link now, of small the test.
+    if name == "small":
+        smaller.accept()
+        assert "CONNECT" in smaller.read_line()
+        return
+    assert smaller.read_line() == "<big:communicatord HELP"
+    (link,) = big.links.dialled.values()
+    assert big.router.remotes["alpha"].stream is link
+    smaller.send("<alpha:x cluckd/NEWS n=1")
+    until(lambda: big.services["cluckd"].lines)
+
+
+def test_a_link_that_waits_for_the_end_of_another_one_waits_for_a_while(
+    moved: Ground, clock: MovedClock, smaller: ScriptedPeer
+) -> None:
+    big = Computer(moved, "big", learns=False).start(smaller.address)
+    smaller.accept()
+    smaller.read_line()
+    with Caller(big) as caller:
+        caller.says(CONNECT.replace("server_name=big", "server_name=alpha"))
+        assert "ACCEPT" in caller.hears()
+        here = smaller.address.removeprefix("tcp://")
+        smaller.send(f"<alpha:communicatord ACCEPT my_address={here};server_name=alpha")
+        (link,) = big.links.dialled.values()
+        until(lambda: not link.enabled)
+        clock.advance(5.0)
+        smaller.expect_end()
+        assert big.linked() == {"alpha"}
+        assert not big.links.dialled
+        big.links.stop()
+
+
 # --- gossip ---------------------------------------------------------------------------------------
 
 
@@ -510,6 +685,27 @@ def test_the_greater_one_is_told_until_it_dials(ground: Ground) -> None:
             assert "ACCEPT" in caller.hears()
             assert not small.links.gossips
             greater.expect_nobody()
+        small.links.stop()
+
+
+def test_a_daemon_that_is_linked_is_not_told_by_a_further_address(ground: Ground) -> None:
+    with scripted_peer("tcp://127.0.0.9:0") as greater:
+        small = Computer(ground, "small", learns=False).start()
+        with Caller(small) as caller:
+            caller.says(CONNECT.replace("127.0.0.9", "127.0.0.7"))
+            assert "ACCEPT" in caller.hears()
+            small.links.add_neighbors((Address.parse(greater.address),))
+            greater.accept()
+            assert greater.read_line().startswith("GOSSIP my_address=")
+            greater.send("<big:communicatord RECEIVED")
+            greater.expect_end()
+            assert not small.links.gossips
+            assert small.links.cluster.state == (True, True, 2)
+            caller.says("<big:communicatord small:communicatord/FORGET ip=127.0.0.7")
+            while caller.hears():
+                pass
+        assert not small.links.gossips
+        assert not len(small.links.neighbors)
         small.links.stop()
 
 
@@ -681,7 +877,10 @@ def test_a_stranger_cannot_have_anybody_forgotten(small: Computer) -> None:
 
 
 def test_an_address_that_is_none_is_not_forgotten(small: Computer, caller: Caller) -> None:
-    caller.says("FORGET ip=rubbish.")
+    caller.says(CONNECT)
+    for _ in range(3):
+        caller.hears()
+    caller.says("<big:communicatord FORGET ip=rubbish.")
     assert "INVALID command=FORGET;message=FORGET: ip: " in caller.hears()
 
 
