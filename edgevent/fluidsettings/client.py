@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import os
-import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from ..address import Address
+from ..communicatord.naming import own_name
 from ..errors import (
     ConnectionLostError,
     RemoteError,
@@ -31,7 +31,7 @@ from .described import (
     read_changes,
     read_description,
 )
-from .names import ADMINISTRATOR, canonical, check_priority, check_value
+from .names import ADMINISTRATOR, canonical, check_priority, check_value, joined
 from .values import Entry
 from .watch import SettingChange, Watch, read_update
 
@@ -117,7 +117,7 @@ class Client(Closing):
     ) -> None:
         self.timeout = timeout
         self._watch: Watch | None = None
-        self._sender = (socket.gethostname(), name or own_service_name())
+        self._sender = (own_name(), name or own_service_name())
         self._service = "" if link is None else SERVICE
         self._link: Link
         if link is None:
@@ -282,7 +282,6 @@ class Client(Closing):
 
         Raises:
             SettingError: A name is none.
-            MessageError: The names are too many for one message, of 64 KiB.
             UsageError: Another watch of this client is open.
 
         Example:
@@ -294,18 +293,27 @@ class Client(Closing):
         if not names:
             raise UsageError("watch(): the name of a setting was expected")
         found = tuple(dict.fromkeys(canonical(name) for name in names))
+        watch = Watch(self, found)
+        self.listen(watch.next_names())
+        self._watch = watch
+        return watch
+
+    def listen(self, names: str) -> None:
+        """Asks for the values of names, with commas between, and for their changes; for a watch.
+
+        Raises:
+            SettingError: The daemon refuses that.
+        """
         # Without a serial: what follows the answer would have it, too, and look like late answers.
-        self._ask("LISTEN", {"names": ",".join(found)}, _REGISTERED, serial=False)
-        self._watch = Watch(self, found)
-        return self._watch
+        self._ask("LISTEN", {"names": names}, _REGISTERED, serial=False)
 
     def forget(self, watch: Watch) -> None:
         """Ends a watch: the daemon tells of its settings no more. Idempotent."""
         if self._watch is watch:
             self._watch = None
-            fields = {"names": ",".join(watch.names)}
             try:
-                self._ask("FORGET", fields, f"{_PREFIX}FORGET", serial=False)
+                for names in joined(watch.names):
+                    self._ask("FORGET", {"names": names}, f"{_PREFIX}FORGET", serial=False)
             except (ConnectionLostError, TransmissionError):
                 pass  # the daemon forgets it then anyway
 

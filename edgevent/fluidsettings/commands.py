@@ -18,6 +18,7 @@ from ..errors import (
     ClosedError,
     EdgeventError,
     MessageError,
+    NetworkError,
     SettingError,
     SettingsStoreError,
     UnknownSettingError,
@@ -76,10 +77,10 @@ class SettingsCommands:
             ("DELETE", self.delete),
             ("GET", self._in_order(self.get)),
             ("LIST", self._in_order(self.list_names)),
-            ("LISTEN", self._in_order(self.listen)),
             ("FORGET", self._in_order(self.forget)),
             ("DESCRIBE", self._in_order(self.describe)),
             ("EXPORT", self._in_order(self.export)),
+            ("LISTEN", self.listen),
             ("HISTORY", self.history),
         ):
             dispatcher.on(f"{PREFIX}{command}")(handler)
@@ -268,10 +269,7 @@ class SettingsCommands:
 
     def history(self, message: Message, peer: Any) -> Message | None:
         """Tells the changes of a setting, the last one first; it waits for the file."""
-        if self._key(message, peer) in self._pending:
-            written: AsyncResult[None] = AsyncResult()
-            self.store.after_writes(lambda found, error: written.set())
-            written.wait()
+        self._wait_for_writes(message, peer)
         try:
             limit = max(1, min(message.integer("limit", 100), MAX_HISTORY))
             found = self.store.history(message["name"], limit)
@@ -282,20 +280,31 @@ class SettingsCommands:
 
     # --- listening --------------------------------------------------------------------------------
 
-    def listen(self, message: Message, peer: Any) -> Message:
-        """Somebody wants to know of changes: he is told the values as they are, and READY."""
-        listener = self._listener(message, peer)
-        names = self._names(message)
-        is_new = self.listeners.add(listener, names)
+    def listen(self, message: Message, peer: Any) -> Message | None:
+        """Somebody wants to know of changes: he is told the values as they are, and READY.
+
+        The values may be more than may wait for him: it goes on as he reads them.
+        """
+        self._wait_for_writes(message, peer)
+        try:
+            listener = self._listener(message, peer)
+            names = self._names(message)
+            is_new = self.listeners.add(listener, names)
+        except (SettingError, MessageError) as error:
+            return self._refuse(message, peer, error)
         fields = {} if is_new else {"message": "already registered"}
         # Of the answers the last one has the serial: then all values are told.
         head = message.without_parameters("serial")
-        self._tell(peer, head.reply(f"{PREFIX}REGISTERED", fields))
         missing = 0
-        for name in names:
-            first = first_value(self.store, name)
-            missing += "error" in first
-            self._tell(peer, first.with_target(message.sent_from_server, message.sent_from_service))
+        try:
+            peer.send(head.reply(f"{PREFIX}REGISTERED", fields))
+            for name in names:
+                first = first_value(self.store, name)
+                missing += "error" in first
+                peer.send(first.with_target(message.sent_from_server, message.sent_from_service))
+        except NetworkError as error:
+            logger.info("%s: not all values could be sent: %s", peer.name, error)
+            return None
         return message.reply(f"{PREFIX}READY", {"errcnt": missing} if missing else {})
 
     def forget(self, message: Message, peer: Any) -> Message:
@@ -362,11 +371,18 @@ class SettingsCommands:
         handle.__qualname__ = make.__qualname__
         return handle
 
+    def _wait_for_writes(self, message: Message, peer: Any) -> None:
+        """Waits for the writes that the same sender has begun."""
+        if self._key(message, peer) in self._pending:
+            written: AsyncResult[None] = AsyncResult()
+            self.store.after_writes(lambda found, error: written.set())
+            written.wait()
+
     def _key(self, message: Message, peer: Any) -> _Key:
         return id(peer), message.sent_from_server, message.sent_from_service
 
     def _tell(self, peer: Any, message: Message) -> None:
-        # Not by send(), which may wait: the values of a whole LISTEN belong together.
+        # Not by send(), which may wait: it is called where nothing may.
         if isinstance(peer, MessageConnection):
             broadcast((peer,), message)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -70,11 +70,15 @@ class Write:
             what ``done`` is given. It must not wait.
         done: Called at the end.
         source: For those who are told.
+        drops: Whether the rows are deletions that are dropped.
+        facts: What else is noted; see :meth:`Database.write`.
     """
 
     decide: Callable[[View], tuple[list[Row], Any]]
     done: Done
     source: object = None
+    drops: bool = False
+    facts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Committer:
@@ -85,6 +89,7 @@ class Committer:
         standing: What stands; read only.
         apply: Called with each entry that is on the disk, whether it is a change, and its source,
             before the write's ``done``.
+        drop: Called with each deletion that was dropped, likewise.
         now: The time of day in nanoseconds since 1970.
 
     Attributes:
@@ -96,12 +101,14 @@ class Committer:
         database: Database,
         standing: Entries,
         apply: Callable[[Entry, bool, object], object],
+        drop: Callable[[Entry], object],
         now: Callable[[], int],
     ) -> None:
         self.counts: Counter[str] = Counter(commits=0, writes=0, failures=0)
         self._database = database
         self._standing = standing
         self._apply = apply
+        self._drop = drop
         self._now = now
         self._queue: deque[Write] = deque()
         self._worker: gevent.Greenlet[..., None] | None = None
@@ -176,6 +183,8 @@ class Committer:
         # With whether it comes to nothing when the batch cannot be written.
         decided: list[tuple[Write, list[Row], Any, bool]] = []
         rows: list[Row] = []
+        dropped: list[Entry] = []
+        facts: dict[str, int] = {}
         for write in batch:
             view.saw_made = False
             try:
@@ -185,24 +194,35 @@ class Committer:
                 failure = SettingsStoreError(f"{self._database.path}: internal error: {wrong}")
                 self.call(write.done, None, failure)
                 continue
-            decided.append((write, made, result, bool(made) or view.saw_made))
+            needs_rows = bool(made or write.facts) or view.saw_made
+            decided.append((write, made, result, needs_rows))
+            for key, number in write.facts.items():
+                facts[key] = max(number, facts.get(key, 0))
+            if write.drops:
+                dropped += [entry for entry, _ in made]
+                continue
             rows += made
             for entry, _ in made:
                 view.add(entry)
-        error = self._write(rows) if rows else None
+        error = self._write(rows, dropped, facts) if rows or facts else None
         for write, made, result, needs_rows in decided:
             if error is not None and needs_rows:
                 self.call(write.done, None, error)
                 continue
             for entry, is_change in made:
-                self._apply(entry, is_change, write.source)
+                if write.drops:
+                    self._drop(entry)
+                else:
+                    self._apply(entry, is_change, write.source)
             self.call(write.done, result, None)
 
-    def _write(self, rows: list[Row]) -> SettingsStoreError | None:
+    def _write(
+        self, rows: list[Row], dropped: list[Entry], facts: Mapping[str, int]
+    ) -> SettingsStoreError | None:
         entries = [entry for entry, _ in rows]
         changes = [entry for entry, is_change in rows if is_change]
         try:
-            self.in_thread(self._database.write, entries, changes, self._now())
+            self.in_thread(self._database.write, entries, changes, self._now(), dropped, facts)
         except FAILURES as error:
             self.counts["failures"] += 1
             self._tell_failure(len(rows), error)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import SettingsStoreError
@@ -41,18 +42,24 @@ CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 _PUT: Final = (
     "INSERT OR REPLACE INTO settings (name, priority, timestamp, value, who) VALUES (?, ?, ?, ?, ?)"
 )
+_DROP: Final = (
+    "DELETE FROM settings WHERE name = ? AND priority = ? AND timestamp = ? AND value IS NULL"
+)
+_SET_FACT: Final = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+_ALWAYS: Final = 2**62
 _RECORD: Final = (
     "INSERT INTO history (name, priority, timestamp, value, who, recorded)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
 _TRIM: Final = (
-    "DELETE FROM history WHERE name = ?1 AND id <= (SELECT id FROM history WHERE name = ?1"
-    " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
+    "DELETE FROM history WHERE name = :name AND id <= (SELECT id FROM history"
+    " WHERE name = :name ORDER BY id DESC LIMIT 1 OFFSET :kept)"
 )
 _HISTORY: Final = (
     "SELECT name, priority, timestamp, value, who, recorded FROM history WHERE name = ?"
     " ORDER BY id DESC LIMIT ?"
 )
+_NO_FACTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Database:
@@ -79,6 +86,31 @@ class Database:
         if not rows:
             raise SettingsStoreError(f"{self.path}: it has lost its id")
         return str(rows[0][0])
+
+    @property
+    def horizon(self) -> int:
+        """Of when the newest deletion is that was dropped, in nanoseconds since 1970; 0 for none.
+
+        Raises:
+            SettingsStoreError: It cannot be read.
+        """
+        return self._fact("horizon", 0)
+
+    @property
+    def synced(self) -> int:
+        """Of when the newest entry is that other daemons had as well, in the same unit; 0 for none.
+
+        Raises:
+            SettingsStoreError: It cannot be read.
+        """
+        return self._fact("synced", _ALWAYS)  # a file from before this was noted: all of it
+
+    def _fact(self, key: str, otherwise: int) -> int:
+        rows = self._read("SELECT value FROM facts WHERE key = ?", key)
+        text = str(rows[0][0]) if rows else str(otherwise)
+        if not (text.isascii() and text.isdecimal()):
+            raise SettingsStoreError(f"{self.path}: {key} {text[:32]!r} is no number")
+        return int(text)
 
     # --- opening ----------------------------------------------------------------------------------
 
@@ -133,7 +165,7 @@ class Database:
     def _create(self, connection: sqlite3.Connection) -> None:
         name = secrets.token_hex(8)
         connection.executescript(
-            f"{_TABLES} INSERT INTO facts VALUES ('id', '{name}');"
+            f"{_TABLES} INSERT INTO facts VALUES ('id', '{name}'), ('synced', '0');"
             f" PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
 
@@ -176,20 +208,29 @@ class Database:
         except sqlite3.Error as error:
             raise self._error(error) from None
 
-    def write(self, entries: Sequence[Entry], changes: Iterable[Entry], recorded: int) -> None:
+    def write(
+        self,
+        entries: Sequence[Entry],
+        changes: Iterable[Entry],
+        recorded: int,
+        dropped: Sequence[Entry] = (),
+        facts: Mapping[str, int] = _NO_FACTS,
+    ) -> None:
         """Writes entries, all or none of them; they are on the disk when it returns.
 
         Args:
             entries: What stands from now on.
             changes: What is noted in the history.
             recorded: When, in nanoseconds since 1970.
+            dropped: Deletions that are not kept any longer.
+            facts: What :attr:`horizon` or :attr:`synced` is from now on.
 
         Raises:
             SettingsStoreError: It could not be done, and nothing is changed.
         """
         noted = list(changes)
         try:
-            self._write(entries, noted, recorded)
+            self._write(entries, noted, recorded, dropped, facts)
         except SettingsStoreError:
             raise
         except Exception as error:  # a text that is none, for example
@@ -199,14 +240,23 @@ class Database:
             # The log of changes may be what fills the disk.
             try:
                 self._used.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._write(entries, noted, recorded)
+                self._write(entries, noted, recorded, dropped, facts)
             except sqlite3.Error as again:
                 self._recover()
                 raise self._error(again) from None
 
-    def _write(self, entries: Sequence[Entry], changes: Sequence[Entry], recorded: int) -> None:
+    def _write(
+        self,
+        entries: Sequence[Entry],
+        changes: Sequence[Entry],
+        recorded: int,
+        dropped: Sequence[Entry],
+        facts: Mapping[str, int],
+    ) -> None:
         connection = self._used
         connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(_DROP, [(e.name, e.priority, e.timestamp) for e in dropped])
+        connection.executemany(_SET_FACT, [(key, str(number)) for key, number in facts.items()])
         connection.executemany(
             _PUT, [(e.name, e.priority, e.timestamp, e.value, e.who) for e in entries]
         )
@@ -216,7 +266,9 @@ class Database:
                 [(e.name, e.priority, e.timestamp, e.value, e.who, recorded) for e in changes],
             )
             names = {one.name for one in changes}
-            connection.executemany(_TRIM, [(name, self.max_history) for name in names])
+            connection.executemany(
+                _TRIM, [{"name": name, "kept": self.max_history} for name in names]
+            )
         connection.execute("COMMIT")
         self._make_room()
 

@@ -81,6 +81,14 @@ class SettingDefinition:
             raise SettingError(why)
         return value
 
+    def takes(self, value: str) -> bool:
+        """Whether :meth:`check` takes a value."""
+        try:
+            self.check(value)
+        except SettingError:
+            return False
+        return True
+
 
 class SettingDefinitions(Mapping[str, SettingDefinition]):
     """The definitions by name; names with ``_`` are found as well.

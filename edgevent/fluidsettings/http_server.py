@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Final
 
 import gevent
@@ -18,6 +19,7 @@ from gevent.pywsgi import LoggingLogAdapter, WSGIHandler, WSGIServer
 
 from ..address import Address
 from ..errors import ListenError
+from ..limits import LOG_INTERVAL
 from ..transport.fifo_listen import FifoListener
 from ..transport.listen import Listener, listen
 
@@ -52,9 +54,36 @@ class _Head:
         return line
 
 
+class _Refusals:
+    """Logs that requests were refused: the first one, then once a minute how many there were."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._told = -LOG_INTERVAL
+
+    def tell(self, error: Exception) -> None:
+        """Takes note of one."""
+        self._count += 1
+        now = monotonic()
+        if now >= self._told + LOG_INTERVAL:
+            self._told = now
+            count = "1 request was" if self._count == 1 else f"{self._count} requests were"
+            logger.info("%s refused, the last one: %.200s", count, error)
+            self._count = 0
+
+
+class _Server(WSGIServer):  # type: ignore[misc, unused-ignore]
+    """Those of one listener."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.refusals = _Refusals()
+
+
 class Handler(WSGIHandler):  # type: ignore[misc, unused-ignore]
     """One connection of a browser."""
 
+    server: _Server
     _alarm: Any = None
 
     def handle(self) -> None:
@@ -95,7 +124,7 @@ class Handler(WSGIHandler):  # type: ignore[misc, unused-ignore]
             logger.error("a request failed", exc_info=(kind, error, traceback))
 
     def _handle_client_error(self, error: Exception) -> tuple[str, bytes]:
-        logger.info("a request was refused: %.200s", error)
+        self.server.refusals.tell(error)
         body = b"400 Bad Request\n"
         head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         return "400", head % len(body) + body
@@ -137,11 +166,11 @@ class HttpServer:
         )
         self.addresses = [one.local for one in self._listeners]
         self._pool = Pool(MAX_CONNECTIONS)
-        self._servers: list[WSGIServer] = []
+        self._servers: list[_Server] = []
         for one in self._listeners:
             # The copy is the server's, to close; the path of a Unix socket goes with the original.
             sock = socket.socket(fileno=os.dup(one.fileno()))
-            server = WSGIServer(
+            server = _Server(
                 sock,
                 application,
                 spawn=self._pool,

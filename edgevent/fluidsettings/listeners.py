@@ -10,6 +10,7 @@ from ..errors import SettingError
 from ..links.many import broadcast
 from ..links.message import MessageConnection
 from ..message import Message
+from .definitions import SettingDefinitions
 from .store import Notice, Store
 
 logger = logging.getLogger("edgevent.fluidsettings")
@@ -102,10 +103,22 @@ class Listeners:
 
     def _changed(self, notice: Notice) -> None:
         name = notice.entry.name
-        of_name = self._of_name.get(name)
-        if not notice.is_change or not of_name or name not in self._store.definitions:
-            return
-        value = self._store.get(name)
+        if notice.is_change and name in self._of_name and name in self._store.definitions:
+            self._tell(name)
+
+    def redefine(self, definitions: SettingDefinitions) -> None:
+        """Has other definitions count, and tells of the values that are others thereby."""
+        before = {name: self._value(name) for name in self._of_name}
+        self._store.definitions = definitions
+        for name, value in before.items():
+            if self._value(name) != value:
+                self._tell(name)
+
+    def _value(self, name: str) -> str | None:
+        return self._store.get(name) if name in self._store.definitions else None
+
+    def _tell(self, name: str) -> None:
+        of_name, value = self._of_name[name], self._value(name)
         fields = {"reason": "value undefined"} if value is None else {"value": value}
         message = Message(UPDATED, {"name": name, **fields})
         direct: list[MessageConnection] = []

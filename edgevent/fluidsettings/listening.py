@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import difflib
 import logging
-import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
 import gevent
 
+from ..arguments import check_callable
+from ..binding import describe
+from ..communicatord.naming import own_name
 from ..connection import FAILURES
 from ..dispatcher import PRIORITY_CALLBACK, Dispatcher, Match
 from ..errors import EdgeventError, NetworkError, OptionError, SettingsCopyError, UsageError
-from ..limits import MAX_LINE_BYTES
 from ..links.permanent import PermanentConnection
 from ..message import Message
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.waits import Waiters
 from .client import SERVICE
 from .local_copy import read_copy, write_copy
-from .names import qualify
+from .names import joined, qualify
 from .watch import SettingChange, read_update
 
 logger = logging.getLogger("edgevent.fluidsettings")
@@ -35,7 +36,6 @@ Origin = str
 _TRUE: Final = frozenset(("true", "yes", "on", "1"))
 _FALSE: Final = frozenset(("false", "no", "off", "0"))
 _SHOWN: Final = 64
-_MOST_NAMES: Final = MAX_LINE_BYTES // 2  # bytes of them in one message
 
 
 def read_boolean(text: str) -> bool:
@@ -57,18 +57,6 @@ def converter_of(default: object) -> Callable[[str], Any]:
     if isinstance(default, (int, float)):
         return type(default)
     return str
-
-
-def _parts(names: list[str]) -> Iterator[str]:
-    """Joins names, as many as have room in a message."""
-    part = names[0]
-    for name in names[1:]:
-        if len(part) + len(name) >= _MOST_NAMES:
-            yield part
-            part = name
-        else:
-            part = f"{part},{name}"
-    yield part
 
 
 class Setting(Generic[_T]):
@@ -97,6 +85,7 @@ class Setting(Generic[_T]):
 
     def on_change(self, function: _F) -> _F:
         """A decorator: called with the value in a turn whenever it is another one; may block."""
+        check_callable(function, f"on_change of {self.name}", ("value",))
         self._functions.append(function)
         return function
 
@@ -127,8 +116,7 @@ class Setting(Generic[_T]):
             try:
                 function(self.value)
             except FAILURES:
-                name = getattr(function, "__qualname__", repr(function))
-                logger.exception("%s: %s failed", self.name, name)
+                logger.exception("%s: %s failed", self.name, describe(function))
 
 
 class SettingsListener:
@@ -202,11 +190,36 @@ class SettingsListener:
         return text
 
     def fix(self, values: Mapping[str, str]) -> None:
-        """Gives settings the values of this computer's options, whatever the daemon says."""
-        for name, text in values.items():
-            setting = self.settings[qualify(name, self.namespace)]
-            setting.take(text, "option")
-            self._fixed.add(setting.name)
+        """Gives settings the values of this computer's options, whatever the daemon says.
+
+        Called again it is for other options: those that name a setting no more leave it to the
+        daemon, or, while that is away, to the copy. Functions of ``on_change`` are called here.
+        """
+        texts = {qualify(name, self.namespace): text for name, text in values.items()}
+        released, self._fixed = sorted(self._fixed - set(texts)), set(texts)
+        for name, text in texts.items():
+            self._give(name, text, "option")
+        if not released:
+            return
+        if not self.is_ready:
+            copied = self._read_copy()
+            for name in released:
+                self._give(name, copied.get(name), "copy")
+        if self._link is not None and self._link.is_connected:
+            self._ask(released)
+
+    def _give(self, name: str, text: str | None, origin: Origin) -> None:
+        setting = self.settings[name]
+        if setting.take(text, origin) and self._started:
+            logger.info("%s has changed", name)
+            setting.tell()
+
+    def keep_copy(self, path: str) -> None:
+        """Has the copy in another file from now on; may switch greenlets while it is written."""
+        if path != self.copy:
+            self.copy, self._copied = path, {}
+            if self.is_ready:
+                self._write_copy()
 
     # --- the link ---------------------------------------------------------------------------------
 
@@ -275,11 +288,16 @@ class SettingsListener:
             self.is_ready = True
             self._wake()
             return
-        parts = list(_parts(names))
-        self._awaited = len(parts)
+        self._awaited = 0
+        self._ask(names)
+
+    def _ask(self, names: list[str]) -> None:
+        assert self._link is not None
+        parts = list(joined(names))
+        self._awaited += len(parts)
         try:
             for part in parts:
-                link.send(self._question(part))
+                self._link.send(self._question(part))
         except NetworkError as error:  # it is lost again; the next one asks
             logger.debug("the settings were not asked for: %s", error)
 
@@ -288,7 +306,7 @@ class SettingsListener:
             "FLUID_SETTINGS_LISTEN",
             {"names": names, "cache": "no;reply"},
             service=self._service,
-            sent_from_server="" if self._service else socket.gethostname(),
+            sent_from_server="" if self._service else own_name(),
             sent_from_service="" if self._service else self.namespace.replace("-", "_"),
         )
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..errors import SettingError
+from ..limits import MAX_LINE_BYTES
 
 ADMINISTRATOR: Final = 50
 """The priority of the administrator: that of PUT and DELETE when none is given."""
@@ -29,6 +31,7 @@ MAX_AHEAD: Final = 86_400_000_000_000
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:::[A-Za-z0-9_][A-Za-z0-9_-]*)+", re.ASCII)
 _SHOWN: Final = 64
+_MOST_NAMES: Final = MAX_LINE_BYTES // 2  # bytes of them in one message
 
 
 def canonical(name: str) -> str:
@@ -54,6 +57,18 @@ def qualify(name: str, namespace: str) -> str:
         SettingError: It is no name of a setting.
     """
     return canonical(name if ":" in name else f"{namespace}::{name}")
+
+
+def joined(names: Sequence[str]) -> Iterator[str]:
+    """Joins names by commas, as many as have room in a message."""
+    part = names[0]
+    for name in names[1:]:
+        if len(part) + len(name) >= _MOST_NAMES:
+            yield part
+            part = name
+        else:
+            part = f"{part},{name}"
+    yield part
 
 
 def check_priority(priority: int) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ..address import Address
-from ..errors import AddressError, EdgeventError, OptionError
+from ..errors import AddressError, EdgeventError, OptionError, SettingsStoreError
+from ..folders import own_folder
+from ..option_groups import add_definition_options
 from ..option_values import whole_number
 from ..options import OptionParser
 from .definitions import SettingDefinitions
@@ -28,6 +30,8 @@ FOLDERS: Final = (
 STATE_FOLDER: Final = "/var/lib/fluid-settings"
 DATABASE: Final = "settings.db"
 MAX_HISTORY: Final = 1_000
+KEEP_DELETIONS: Final = 90 * 86_400.0
+"""How long deletions are kept, in seconds."""
 
 UNUSED: Final = (
     "permanent-connection-retries",
@@ -38,9 +42,27 @@ UNUSED: Final = (
 
 
 def default_database() -> str:
-    """Gives the path of the file: in the unit's StateDirectory, or where the C++ daemon has its."""
-    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return os.path.join(folder or STATE_FOLDER, DATABASE)
+    """Gives the path of the file: in the unit's StateDirectory, or in a folder of the user's.
+
+    That of the superuser is where the C++ daemon has its own.
+    """
+    return f"{own_folder('state', 'fluid-settings')}/{DATABASE}"
+
+
+def make_folder(database: str) -> None:
+    """Makes the folder of a file that nobody has named, if it is not there.
+
+    Raises:
+        SettingsStoreError: It cannot be made.
+    """
+    folder = os.path.dirname(database)
+    if database != default_database() or os.path.isdir(folder):
+        return
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        text = f"{database}: its folder cannot be made: {error.strerror}"
+        raise SettingsStoreError(text, error.errno) from None
 
 
 def add_options(parser: OptionParser) -> None:
@@ -52,12 +74,13 @@ def add_options(parser: OptionParser) -> None:
         help="further folders of definitions *.ini, with colons between; those of"
         f" {' and '.join(FOLDERS)} come first",
     )
+    add_definition_options(parser)
     parser.add(
         "--database",
         default=default_database(),
         metavar="FILE",
         help=f"the file of the settings (default: {DATABASE} in StateDirectory, or in"
-        f" {STATE_FOLDER})",
+        f" {STATE_FOLDER}, or in a folder of the user's)",
     )
     parser.add(
         "--history",
@@ -65,6 +88,14 @@ def add_options(parser: OptionParser) -> None:
         default=100,
         metavar="N",
         help=f"how many changes of each setting are kept, up to {MAX_HISTORY} (default: 100)",
+    )
+    parser.add_duration(
+        "--keep-deletions",
+        default=KEEP_DELETIONS,
+        minimum=3_600.0,
+        help="how long it is known that a value was deleted; of daemons that are linked the longest"
+        " counts. Values of a daemon that was away for longer are deleted where the others have"
+        " none",
     )
     parser.add(
         "--peers",
@@ -133,6 +164,9 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         if not os.path.isdir(folder):
             yield f"definitions: there is no folder {folder}"
     folder = str(Path(options.database).absolute().parent)
+    if options.database == default_database():  # it is made at the start
+        while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
+            folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
         yield f"database: there is no folder {folder}"
     elif not os.access(folder, os.W_OK):

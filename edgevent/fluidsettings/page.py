@@ -273,7 +273,7 @@ def _field(definition: SettingDefinition, value: str) -> str:
             f"<option{' selected' if one == value else ''}>{escape(one)}</option>" for one in shown
         )
         return f'<select id="value" name="value">{options}</select>'
-    if "\n" in value or len(value) > 80:
+    if "\n" in value or "\r" in value or len(value) > 80:
         # HTML drops the first newline behind the tag.
         return f'<textarea id="value" name="value" rows="6">\n{escape(value)}</textarea>'
     return f'<input id="value" name="value" autocomplete="off" value="{escape(value)}">'

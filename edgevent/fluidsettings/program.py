@@ -18,7 +18,7 @@ from .commands import SettingsCommands
 from .definitions import SettingDefinitions
 from .http_options import add_http_options, page_from_options
 from .listeners import Listeners
-from .options import DEFAULT_LISTEN, add_options, folders_of, peers_of, tell_of_unused
+from .options import DEFAULT_LISTEN, add_options, folders_of, make_folder, peers_of, tell_of_unused
 from .peer import SettingsPeer
 from .replication import ASK_INTERVAL, Replication
 from .store import Store
@@ -100,7 +100,13 @@ class Program:
             SettingsStoreError: The file cannot be used.
         """
         definitions = SettingDefinitions.load(folders_of(options))
-        return Store(options.database, definitions, max_history=options.history)
+        make_folder(options.database)
+        return Store(
+            options.database,
+            definitions,
+            max_history=options.history,
+            keep_deletions=options.keep_deletions,
+        )
 
     def _start(self, options: argparse.Namespace) -> None:
         tell_of_unused(options)
@@ -126,10 +132,12 @@ class Program:
         every(options.gossip_timeout, replication.compare, keep_running=False)
         every(ASK_INTERVAL, replication.ask, keep_running=False)
         every(_SWEEP_INTERVAL, listeners.forget_closed, keep_running=False)
+        every(_SWEEP_INTERVAL, store.drop_deletions, keep_running=False)
         self.page = page_from_options(store, options)
         service.communicator.after(0.0, lambda: self._widen(options), keep_running=False)
         text = "fluid-settings: %d settings are defined, %s has the values"
         logger.info(text, len(store.definitions), options.database)
+        _tell_of_refused(store)
 
     def _widen(self, options: argparse.Namespace) -> None:
         """Has listeners take more peers than usual, unless a place says how many."""
@@ -149,10 +157,15 @@ class Program:
         self._widen(options)
         self.replication.set_links(peers_of(options), self.service.dispatcher)
         self.replication.peer_timeout = options.peer_timeout
+        self.store.deletions.keep = options.keep_deletions
         try:
-            self.store.definitions = SettingDefinitions.load(folders_of(options))
+            definitions = SettingDefinitions.load(folders_of(options))
         except DefinitionError as error:
             logger.error("fluid-settings: the definitions stay as they were: %s", error)
+        else:
+            assert self.commands is not None
+            self.commands.listeners.redefine(definitions)
+            _tell_of_refused(self.store)
         for name in sorted(changed & _AT_START):
             logger.warning("fluid-settings: the new value of %s needs a restart", name)
 
@@ -204,6 +217,20 @@ class Program:
             print(f"{self.service.name}: {error}".replace("\n", " "), file=sys.stderr)
             return 2 if isinstance(error, DefinitionError) else 1
         return 0
+
+
+def _tell_of_refused(store: Store) -> None:
+    """Logs that values stand which the definitions, of now, refuse: they are kept, and told."""
+    refused = [
+        one
+        for one in store.entries()
+        if one.value is not None
+        and (definition := store.definitions.get(one.name)) is not None
+        and not definition.takes(one.value)
+    ]
+    if refused:
+        text = "fluid-settings: %d of the values are refused by their definitions, such as %s"
+        logger.warning(text, len(refused), refused[0].name)
 
 
 def _own_address(service: Service, options: argparse.Namespace) -> str:

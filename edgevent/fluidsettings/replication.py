@@ -6,8 +6,10 @@ then on changes go to all that are there, and are handed on by those that they a
 comparison is repeated now and then: what was lost in between, with a full disk for example, is made
 good by it.
 
-``FLUID_SETTINGS_GOSSIP`` with ``my_ip``, ``id`` and ``digest`` begins it, ``VALUE_CHANGED`` carries
-the values of one setting, and ``FLUID_SETTINGS_CONNECTED`` ends the answer.
+``FLUID_SETTINGS_GOSSIP`` with ``my_ip``, ``id``, ``digest``, ``horizon`` and ``keep_deletions``
+(see :mod:`~edgevent.fluidsettings.deletions`) begins it, ``VALUE_CHANGED`` carries the values of
+one setting (``new=true``: which no other daemon has had), and ``FLUID_SETTINGS_CONNECTED`` ends
+the answer.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from ..links.message import MessageConnection
 from ..links.permanent import PermanentConnection
 from ..message import Message
 from .commands import PREFIX
+from .deletions import IMPORT
 from .peer import SettingsPeer
 from .store import Notice, Store
 from .values import Entry, read_entries, write_entries
@@ -48,6 +51,7 @@ ASK_INTERVAL: Final = 1.0
 MAX_PENDING: Final = 256
 """So many messages with values of one peer are being stored at most; then its connection waits."""
 
+_MAX_DIGITS: Final = 19  # of a time
 _ROOM: Final = MAX_LINE_BYTES // 4  # on the line a character may become three
 
 
@@ -134,7 +138,10 @@ class Replication:
         link.send(self._greeting(GOSSIP))
 
     def _greeting(self, command: str) -> Message:
-        fields = {"id": self._store.id, "digest": self._store.digest}
+        store = self._store
+        deletions = store.deletions
+        fields = {"id": store.id, "digest": store.digest, "horizon": str(deletions.horizon)}
+        fields["keep_deletions"] = str(int(deletions.keep))
         # The C++ definition has my_ip as required, and not empty.
         return Message(command, {"my_ip": self._my_address or "0.0.0.0:4049", **fields})
 
@@ -172,6 +179,7 @@ class Replication:
         if not self._meet(message, peer):
             return None
         if message.get("digest") == self._store.digest:
+            self._agree(message)
             return message.reply(CONNECTED, self._greeting(CONNECTED).parameters)
         self._send_all(peer, closing=CONNECTED)
         return None
@@ -183,20 +191,33 @@ class Replication:
         theirs = message.get("digest", "")
 
         def compare(found: Any, error: EdgeventError | None) -> None:
-            if theirs != self._store.digest:
+            if theirs == self._store.digest:
+                self._agree(message)
+            else:
                 self._send_all(peer)
 
         self._store.after_writes(compare)
 
+    def _agree(self, message: Message) -> None:
+        """Both have the same: what was dropped there is known here, too."""
+        self._store.agree(_number(message, "horizon") or 0)
+
     def value_changed(self, message: Message, peer: Any) -> None:
-        """A daemon tells the values of a setting."""
+        """A daemon tells the values of a setting; of its lines those are taken that can be read."""
         if not self._may(message, peer):
             return
+        wrong: list[SettingError] = []
+        entries: list[Entry] = []
         try:
-            entries = read_entries(message["name"], message["values"], message.get("who", ""))
+            name, values, who = message["name"], message["values"], message.get("who", "")
+            entries = read_entries(name, values, who, wrong.append)
         except SettingError as error:
+            wrong.append(error)
+        if wrong:
             self.counts["refused"] += 1
-            refuse(message, peer, str(error))
+            others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            refuse(message, peer, f"{wrong[0]}{others}")
+        if not entries:
             return
         key = id(peer)
         result: AsyncResult[None] = AsyncResult()
@@ -214,7 +235,8 @@ class Replication:
         waits = self._pending[key] >= MAX_PENDING
         self._pending[key] += 1
         try:
-            self._store.merge_soon(entries, peer, done)
+            is_new = message.get("new", "") == "true"
+            self._store.merge_soon(entries, peer, done, is_new=is_new)
         except EdgeventError as error:
             done(0, error)
             refuse(message, peer, str(error))
@@ -236,6 +258,9 @@ class Replication:
         if name == self._store.id:
             logger.warning("%s: this address is of this daemon itself", peer.name)
             return False
+        keep = _number(message, "keep_deletions")
+        if keep is not None:
+            self._store.deletions.heard(name, keep)
         connections = self._peers.setdefault(name, [])
         if peer not in connections:
             connections.append(peer)
@@ -247,7 +272,12 @@ class Replication:
     def _changed(self, notice: Notice) -> None:
         source = notice.source
         behind = next((name for name, found in self._peers.items() if source in found), None)
+        if notice.entry.value is None and not notice.is_change:
+            behind = None  # it may be for what the sender has kept for too long
         others = [one for one in self.peers if behind is None or one not in self._peers[behind]]
+        self._store.deletions.stands(
+            notice.entry, is_shared=bool(others) or (source is not None and source != IMPORT)
+        )
         if others:
             broadcast(others, _message([notice.entry]))
 
@@ -256,7 +286,8 @@ class Replication:
 
         def send() -> None:
             try:
-                for message in _messages(self._store.entries()):
+                store = self._store
+                for message in _messages(store.entries(), store.deletions.is_new):
                     peer.send(message)
                 if closing:
                     peer.send(self._greeting(closing))
@@ -278,22 +309,33 @@ class Replication:
             )
 
 
-def _message(entries: list[Entry]) -> Message:
-    return Message(CHANGED, {"name": entries[0].name, **write_entries(entries)})
+def _number(message: Message, parameter: str) -> int | None:
+    text = message.get(parameter, "")
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
 
 
-def _messages(entries: Iterable[Entry]) -> Iterator[Message]:
-    """Puts as many entries of one setting into a message as have room."""
-    key: Callable[[Entry], str] = lambda one: one.name  # noqa: E731
-    for _, of_name in groupby(entries, key):
+def _message(entries: list[Entry], is_new: bool = False) -> Message:
+    new = {"new": "true"} if is_new else {}
+    return Message(CHANGED, {"name": entries[0].name, **write_entries(entries), **new})
+
+
+def _messages(entries: Iterable[Entry], is_new: Callable[[Entry], bool]) -> Iterator[Message]:
+    """Puts as many entries of one setting into a message as have room.
+
+    Args:
+        is_new: Says of which ones nobody else can know; these are in messages of their own.
+    """
+    key: Callable[[Entry], tuple[str, bool]] = lambda one: (one.name, is_new(one))  # noqa: E731
+    for (_, new), of_name in groupby(entries, key):
         part: list[Entry] = []
         size = 0
         for one in of_name:
             length = len((one.value or "").encode("utf-8")) + len(one.who.encode("utf-8")) + 64
             if part and size + length > _ROOM:
-                yield _message(part)
+                yield _message(part, new)
                 part, size = [], 0
             part.append(one)
             size += length
         if part:
-            yield _message(part)
+            yield _message(part, new)

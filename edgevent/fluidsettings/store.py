@@ -20,6 +20,7 @@ from ..errors import EdgeventError, SettingError
 from .committing import Committer, Done, Entries, Row, View, Write
 from .database import Database
 from .definitions import MAX_SETTINGS, SettingDefinition, SettingDefinitions
+from .deletions import IMPORT, Deletions
 from .names import ADMINISTRATOR, HIGHEST, canonical, check_priority, check_timestamp
 from .values import Change, Entry, Reason, Update
 
@@ -51,6 +52,7 @@ class Store:
         path: The file; see :class:`Database`.
         definitions: Which settings there are. What is stored of others is kept, and not shown.
         max_history: How many changes of each setting are kept.
+        keep_deletions: So long it is known that a value was deleted, in seconds; 0 for ever.
         now: The time of day in nanoseconds since 1970.
 
     Raises:
@@ -59,6 +61,7 @@ class Store:
     Attributes:
         definitions: As given; may be replaced.
         id: A name that no other store has.
+        deletions: How long they are kept.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Store:
         definitions: SettingDefinitions,
         *,
         max_history: int = 100,
+        keep_deletions: float = 0.0,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.definitions = definitions
@@ -74,10 +78,12 @@ class Store:
         self._database = Database(path, max_history=max_history)
         self._entries: Entries = {}
         self._digest = 0
+        self._synced_digest: int | None = None
         self._subscribers: list[Callable[[Notice], object]] = []
-        self._committer = Committer(self._database, self._entries, self._apply, now)
+        self._committer = Committer(self._database, self._entries, self._apply, self._drop, now)
         try:
             self.id = self._database.id
+            self.deletions = Deletions(keep_deletions, self._database, now, self._committer.counts)
             for entry in self._database.load():
                 self._set(entry)
         except BaseException:
@@ -190,7 +196,8 @@ class Store:
 
         Args:
             timestamp: Of when it is, in nanoseconds since 1970; only what is newer than what is
-                there takes its place. By default it is of now, and takes it.
+                there takes its place. By default it is of now, and takes it; so is one where there
+                is none, and that is older than the deletions kept.
             who: Who sets it, for the history.
 
         Raises:
@@ -234,7 +241,7 @@ class Store:
 
     def _date(self, timestamp: int | None, before: Entry | None) -> int:
         if timestamp is not None:
-            return timestamp
+            return timestamp if before is not None else self.deletions.date(timestamp)
         # What is put now holds, although another computer's clock may be ahead of this one's.
         return max(self._now(), 0 if before is None else before.timestamp + 1)
 
@@ -285,8 +292,13 @@ class Store:
         won: int = self._wait_for(lambda done: self.merge_soon(entries, source, done))
         return won
 
-    def merge_soon(self, entries: Iterable[Entry], source: object, done: Done) -> None:
+    def merge_soon(
+        self, entries: Iterable[Entry], source: object, done: Done, *, is_new: bool = False
+    ) -> None:
         """Begins a :meth:`merge`; does not wait.
+
+        Args:
+            is_new: Whether they were on one computer alone until now.
 
         A value that the definition refuses is taken over too, with a line in the log: all
         computers are to have the same.
@@ -300,9 +312,12 @@ class Store:
             for one in given:
                 found = won.get((one.name, one.priority))
                 before = found[0] if found else view.of(one.name).get(one.priority)
-                if one.wins_over(before):
-                    known = before.value if before is not None else None
-                    changed = one.value != known or (found is not None and found[1])
+                if before is None:
+                    new = self.deletions.look_at(one, is_new or source == IMPORT)
+                    if new is not None:
+                        won[new.name, new.priority] = (new, new.value is not None)
+                elif one.wins_over(before):
+                    changed = one.value != before.value or (found is not None and found[1])
                     won[one.name, one.priority] = (one, changed)
             return list(won.values()), len(won)
 
@@ -312,16 +327,60 @@ class Store:
         if entry.name not in self._entries and len(self._entries) >= MAX_SETTINGS:
             raise SettingError(f"{entry.name}: there are {MAX_SETTINGS} settings already")
         definition = self.definitions.get(entry.name)
-        if definition is not None and entry.value is not None:
-            try:
-                definition.check(entry.value)
-            except SettingError:
-                text = "%s: another computer has a value that the definition here refuses"
-                logger.warning(text, entry.name)
+        if definition is None or entry.value is None or definition.takes(entry.value):
+            return
+        text = "%s: another computer has a value that the definition here refuses"
+        logger.warning(text, entry.name)
 
     def after_writes(self, done: Done) -> None:
         """Calls ``done(None, None)`` when all writes that were begun before are done."""
         self._committer.add(Write(lambda view: ([], None), done))
+
+    # --- deletions --------------------------------------------------------------------------------
+
+    def drop_deletions(self) -> None:
+        """Begins to drop the deletions that were kept for long enough; does not wait."""
+        limit = self.deletions.limit()
+        old = [one for one in self.entries() if one.value is None and one.timestamp < limit]
+        if not old:
+            return
+
+        def decide(view: View) -> tuple[list[Row], int]:
+            found = [one for one in old if view.of(one.name).get(one.priority) == one]
+            return [(one, False) for one in found], len(found)
+
+        def done(count: int, error: EdgeventError | None) -> None:
+            if error is None:  # else it is logged, and tried again
+                self.deletions.horizon = max(self.deletions.horizon, horizon)
+                logger.info("%d deletions are not kept any longer", count)
+
+        horizon = max(self.deletions.horizon, *(one.timestamp for one in old))
+        self._committer.add(Write(decide, done, drops=True, facts={"horizon": horizon}))
+
+    def agree(self, horizon: int) -> None:
+        """Notes that another store has the same entries, and its horizon; does not wait."""
+        deletions, digest = self.deletions, self._digest
+        facts: dict[str, int] = {}
+        if deletions.horizon < horizon < deletions.limit():
+            facts["horizon"] = horizon
+        if digest != self._synced_digest:
+            every = (one for found in self._entries.values() for one in found.values())
+            synced = max((one.timestamp for one in every), default=0)
+            if synced != deletions.synced:
+                facts["synced"] = synced
+            else:
+                self._synced_digest = digest
+        if not facts:
+            return
+
+        def done(found: Any, error: EdgeventError | None) -> None:
+            if error is None:
+                deletions.horizon = max(deletions.horizon, facts.get("horizon", 0))
+                if "synced" in facts:
+                    deletions.all_shared(facts["synced"])
+                    self._synced_digest = digest
+
+        self._committer.add(Write(lambda view: ([], None), done, facts=facts))
 
     @property
     def is_writing(self) -> bool:
@@ -364,6 +423,13 @@ class Store:
             self._digest = (self._digest - before.digest()) % _SUM
         self._digest = (self._digest + entry.digest()) % _SUM
         of_name[entry.priority] = entry
+
+    def _drop(self, entry: Entry) -> None:
+        of_name = self._entries[entry.name]
+        del of_name[entry.priority]
+        if not of_name:
+            del self._entries[entry.name]
+        self._digest = (self._digest - entry.digest()) % _SUM
 
 
 def _reason(entry: Entry, before: Entry | None, others: Iterable[Entry]) -> Reason:

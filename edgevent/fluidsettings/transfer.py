@@ -8,6 +8,8 @@ import tempfile
 from contextlib import suppress
 
 from ..errors import SettingError, SettingsStoreError
+from ..option_output import discard_output
+from .deletions import IMPORT
 from .store import Store
 from .values import read_lines, write_line
 
@@ -32,8 +34,13 @@ def export_file(store: Store, path: str) -> None:
     """
     data = export_text(store).encode("utf-8")
     if path == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            discard_output()
+            text = f"standard output: {error.strerror}"
+            raise SettingsStoreError(text, error.errno) from None
         return
     folder, name = os.path.split(os.path.abspath(path))
     beside = ""
@@ -79,4 +86,4 @@ def import_file(store: Store, path: str) -> int:
             store.definition(one.name).check(one.value)
         except SettingError as error:
             raise SettingError(f"{path}: {one.name}: {error}") from None
-    return store.merge(entries, "import")
+    return store.merge(entries, IMPORT)

@@ -6,7 +6,7 @@ Nothing here opens a file, and nothing switches greenlets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -138,22 +138,34 @@ def write_entries(entries: Iterable[Entry]) -> dict[str, str]:
     return {"values": "".join(values), "who": "".join(who)}
 
 
-def read_entries(name: str, values: str, who: str = "") -> list[Entry]:
+def _refuse(error: SettingError) -> None:
+    raise error
+
+
+def read_entries(
+    name: str, values: str, who: str = "", report: Callable[[SettingError], object] = _refuse
+) -> list[Entry]:
     """Reads what :func:`write_entries` or a C++ daemon has written.
 
+    Args:
+        report: Takes the error of a line that is none; unless it raises, the others are read.
+
     Raises:
-        SettingError: The name, or a line, is none.
+        SettingError: The name is none; or a line, and nobody takes the errors.
     """
     name = canonical(name)
     names = who.split("\n")
     entries = []
     for number, line in enumerate(values.removesuffix("\n").split("\n")):
         fields = line.split("|")
-        if len(fields) != 3 or not (_is_number(fields[0]) and _is_number(fields[1])):
-            raise SettingError(f"{name}: line {number + 1} is no priority|timestamp|value")
-        value = None if fields[2] == DELETED else check_value(_unescape(fields[2], _MEANINGS))
-        by = _unescape(names[number], _MEANINGS) if number < len(names) else ""
-        entries.append(_checked(name, fields[0], fields[1], value, by))
+        by = names[number] if number < len(names) else ""
+        try:
+            if len(fields) != 3 or not (_is_number(fields[0]) and _is_number(fields[1])):
+                raise SettingError(f"{name}: line {number + 1} is no priority|timestamp|value")
+            value = None if fields[2] == DELETED else check_value(_unescape(fields[2], _MEANINGS))
+            entries.append(_checked(name, fields[0], fields[1], value, _unescape(by, _MEANINGS)))
+        except SettingError as error:
+            report(error)
     return entries
 
 

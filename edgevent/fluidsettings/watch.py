@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..message import Message
 from ..runtime.closing import Closing
-from .names import canonical
+from .names import canonical, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Receiver(Protocol):
     def receive(self, timeout: float | None = None) -> SettingChange | None:
         """Waits for what is told next; ``None`` when that is the end of the first values."""
 
+    def listen(self, names: str, /) -> None:
+        """Asks for the values of names, and for their changes."""
+
     def forget(self, watch: Watch, /) -> None:
         """Ends the watch."""
 
@@ -60,12 +64,17 @@ class Watch(Closing):
         is_ready: Whether the first values are all there.
     """
 
-    __slots__ = ("_client", "is_ready", "names")
+    __slots__ = ("_client", "_left", "is_ready", "names")
 
     def __init__(self, client: Receiver, names: tuple[str, ...]) -> None:
         self._client = client
         self.names = names
         self.is_ready = False
+        self._left = deque(joined(names))
+
+    def next_names(self) -> str:
+        """Gives the names that are to be asked for next: as many as one message holds."""
+        return self._left.popleft()
 
     def __iter__(self) -> Iterator[SettingChange]:
         while True:
@@ -77,10 +86,18 @@ class Watch(Closing):
         Raises:
             ReceiveTimeout: Nothing came within ``timeout`` seconds.
             ConnectionLostError: The connection broke: what changes from now on is not told.
+            SettingError: The daemon refuses to tell of more names.
         """
         while (change := self._client.receive(timeout)) is None:
-            self.is_ready = True
+            self._go_on()
         return change
+
+    def _go_on(self) -> None:
+        # Not before: the values of one message after the other are what has room on the way.
+        if self._left:
+            self._client.listen(self.next_names())
+        else:
+            self.is_ready = True
 
     def first(self, timeout: float | None = None) -> dict[str, SettingChange]:
         """Returns the values that are there now, by name, once all are there.
@@ -92,7 +109,7 @@ class Watch(Closing):
         while not self.is_ready:
             change = self._client.receive(timeout)
             if change is None:
-                self.is_ready = True
+                self._go_on()
             else:
                 found[change.name] = change
         return found

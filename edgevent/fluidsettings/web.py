@@ -55,6 +55,7 @@ _REASONS: Final = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+_NOTHING: Final = "there is nothing of this kind here"
 _HTML: Final = "text/html; charset=utf-8"
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -62,9 +63,10 @@ _FORM: Final = "application/x-www-form-urlencoded"
 class _Refused(Exception):
     """A request is not answered as it wants."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, methods: Iterable[str] = ()) -> None:
         super().__init__(why)
         self.status = status
+        self.methods = list(methods)
 
 
 @dataclass(slots=True)
@@ -154,6 +156,8 @@ class WebPage:
         try:
             answer = self._find_answer(environment)
         except _Refused as error:
+            if error.methods:  # RFC 9110, section 15.5.6
+                headers.append(("Allow", ", ".join(error.methods)))
             if environment["REQUEST_METHOD"] == "POST":
                 # Its body may not have been read: the connection is of no use any more.
                 environment["wsgi.input"].content_length = 0
@@ -180,12 +184,12 @@ class WebPage:
         asked = "GET" if method == "HEAD" else method
         route = self._routes.get((asked, path))
         if route is None:
-            known = any(path == one for _, one in self._routes)
-            raise _Refused(405 if known else 404, "there is nothing of this kind here")
+            methods = [one for one, known in self._routes if known == path]
+            raise _Refused(405 if methods else 404, _NOTHING, methods)
         request = _Request(environment, _fields(environment.get("QUERY_STRING", "")))
         request.session = access.session_of(environment)
         if method == "HEAD" and path == "/events":
-            raise _Refused(405, "there is nothing of this kind here")
+            raise _Refused(405, _NOTHING, ["GET"])
         if method == "POST":
             if not access.is_own_request(environment):
                 raise _Refused(403, "the request does not come from a page of this daemon")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
+from zlib import crc32
 
 from ..message import Message
 from ..runtime.turns import Turns
@@ -14,6 +15,7 @@ from .collected import Collected, Source, own_record
 from .durable import Durable
 from .protocol import LOG_ACKNOWLEDGE
 from .repeats import MAX_NAME, AllRepeats, Repeats
+from .repeats_file import RepeatsFile
 from .sender_limits import Limits
 from .store import Store
 
@@ -39,6 +41,9 @@ class Answering(Protocol):
     def send_lines(self, lines: Sequence[bytes], /) -> None:
         """Sends lines, each with its newline; never waits and never raises."""
 
+    def send_again(self, lines: Sequence[bytes], /) -> None:
+        """Has the sender send the records again that these lines would have acknowledged."""
+
 
 class Receipt(NamedTuple):
     """What is to be done when a record is written, or will never be."""
@@ -47,6 +52,7 @@ class Receipt(NamedTuple):
     line: bytes
     repeats: Repeats | None
     serial: str
+    mark: int = 0
 
 
 class Collector:
@@ -74,8 +80,7 @@ class Collector:
         *,
         on_full: Callable[[bool], object] = lambda is_full: None,
     ) -> None:
-        self._durable = Durable(self._acknowledge, self._forget)
-        self._use_store(store)
+        self._durable = Durable(self._acknowledge, self._not_durable)
         self.limits = Limits()
         self.level = 0
         self._handlers: list[logging.Handler] = []
@@ -85,8 +90,11 @@ class Collector:
         self._turns = Turns.current()
         self._receipts: list[Receipt] = []  # of records that go to no file
         self._joined = False
+        self._is_closed = False
         self._told = monotonic()
         self._warned = -_WARN_INTERVAL
+        self._file: RepeatsFile | None = None  # of what is remembered
+        self._use_store(store)
 
     # --- taking -----------------------------------------------------------------------------------
 
@@ -115,7 +123,7 @@ class Collector:
             if is_short and (instance is not None or not source.keeps_order):
                 key = (source.ip, instance) if instance is not None else (source.key, "")
                 repeats = self.repeats.of(key)
-                mark = hash((get("timestamp"), entry.text))
+                mark = _mark(get("timestamp") or "", entry.text)
                 if repeats.has(serial, mark):
                     counts["repeats"] += 1
                     if wants_receipt:
@@ -132,7 +140,7 @@ class Collector:
         if repeats is not None and serial is not None:
             self.repeats.add(repeats, serial, mark)
         if wants_receipt:
-            self._note(entry, self._receipt(entry, repeats, serial or ""))
+            self._note(entry, self._receipt(entry, repeats, serial or "", mark))
 
     def _write(self, entry: Collected) -> bool:
         store = self.store
@@ -148,13 +156,15 @@ class Collector:
             self._turns.join(self)
         return is_taken
 
-    def _receipt(self, entry: Collected, repeats: Repeats | None, serial: str | None) -> Receipt:
+    def _receipt(
+        self, entry: Collected, repeats: Repeats | None, serial: str | None, mark: int = 0
+    ) -> Receipt:
         message = entry.message
         if serial and serial.isalnum() and serial.isascii() and not message.sent_from_service:
             line = f"{LOG_ACKNOWLEDGE} serial={serial}\n".encode("ascii")
         else:
             line = message.reply(LOG_ACKNOWLEDGE).to_line()
-        return Receipt(entry.source.peer, line, repeats, serial or "")
+        return Receipt(entry.source.peer, line, repeats, serial or "", mark)
 
     def _note(self, entry: Collected, receipt: Receipt) -> None:
         store = self.store
@@ -162,7 +172,8 @@ class Collector:
             self._receipts.append(receipt)
         else:
             file = store.file_of(entry)
-            file.note(receipt)
+            if not file.note(receipt):
+                self._send_again([receipt])
             store.wait_for(file)
         if not self._joined:
             self._joined = True
@@ -214,10 +225,12 @@ class Collector:
         store = self.store
         if store is not None:
             for file in store.write(now=now):
+                own = list(file.receipts())
+                self._remember(own)
                 if store.settings.sync:
-                    self._durable.add(file, file.receipts())
+                    self._durable.add(file, own)
                 else:
-                    receipts.extend(file.receipts())
+                    receipts.extend(own)
         self._acknowledge(receipts)
         self._durable.start()
         if store is not None:
@@ -229,7 +242,7 @@ class Collector:
 
     def _acknowledge(self, receipts: Iterable[Receipt]) -> None:
         lines: dict[Answering, list[bytes]] = {}
-        for peer, line, _, _ in receipts:
+        for peer, line, *_ in receipts:
             try:
                 lines[peer].append(line)
             except KeyError:
@@ -238,11 +251,35 @@ class Collector:
             self.counts["acknowledged"] += len(own)
             peer.send_lines(own)
 
-    def _forget(self, receipts: Iterable[Receipt]) -> None:
-        """What is not durable is taken for new when it comes once more."""
+    def _remember(self, receipts: list[Receipt]) -> None:
+        if receipts and self._file is not None:
+            self._file.add(receipts)
+
+    def _not_durable(self, receipts: Iterable[Receipt]) -> None:
+        """What may not be durable stands in the files, and will come once more."""
+        found = list(receipts)
+        count = "1 log record" if len(found) == 1 else f"{len(found)} log records"
+        if not self._is_closed:
+            self._write(own_record(f"{count} before may not be durable, and may come once more"))
+        self._forget(found)
+
+    def _forget(self, receipts: list[Receipt]) -> None:
+        """What came to nothing is sent again, and taken for new then."""
+        if not receipts:
+            return
         for receipt in receipts:
             if receipt.repeats is not None:
                 self.repeats.forget(receipt.repeats, receipt.serial)
+        if self._file is not None:
+            self._file.forget(receipts)
+        self._send_again(receipts)
+
+    def _send_again(self, receipts: list[Receipt]) -> None:
+        lines: dict[Answering, list[bytes]] = {}
+        for receipt in receipts:
+            lines.setdefault(receipt.peer, []).append(receipt.line)
+        for peer, own in lines.items():
+            peer.send_again(own)
 
     def look(self) -> None:
         """Tries again what did not work, and tells of senders that sent too much; each second."""
@@ -275,6 +312,15 @@ class Collector:
         self.store = store
         if store is not None:
             store.settings.not_durable = self._durable.doubt
+        former = self._file
+        folder = None if store is None else store.folder
+        if former is not None and former.folder == folder:
+            return
+        if former is not None:
+            former.close()
+        self._file = None if folder is None else RepeatsFile(folder, self.repeats)
+        if self._file is not None:
+            self._file.load()
 
     def all_counts(self) -> dict[str, int]:
         """Gives all that is counted, by name."""
@@ -300,15 +346,25 @@ class Collector:
     def close(self) -> None:
         """Writes what waits for the last time, and says what is lost."""
         self.tell_dropped()
+        self._is_closed = True
         if self.store is not None:
             self._close(self.store)
+        if self._file is not None:
+            self._file.close()
         self.use_handlers(())
 
     def _close(self, store: Store) -> None:
         receipts = [receipt for file in store.write(now=True) for receipt in file.receipts()]
+        self._remember(receipts)
         self._forget(store.close())
         if self._durable.is_in_doubt:
             self._forget(receipts)
         else:
             self._acknowledge(receipts)
         self._durable.start()
+
+
+def _mark(timestamp: str, text: str) -> int:
+    """Gives what tells records of one serial apart; it is the same in every process."""
+    errors = "surrogatepass"
+    return crc32(text.encode("utf-8", errors), crc32(timestamp.encode("utf-8", errors)))

@@ -15,6 +15,8 @@ from .log_files import RecordFile
 
 logger = logging.getLogger("edgevent.snaplogger")
 
+_FAILED = "%s: not durable, and not acknowledged: %s"
+
 
 class Durable:
     """Gives receipts back when the files of their records are durable (man 2 fdatasync).
@@ -67,13 +69,20 @@ class Durable:
             return
         if not waiting:
             return
+        jobs = []
+        for file, receipts in waiting.items():
+            try:
+                # The file may be closed meanwhile, which makes it durable, too.
+                descriptor = os.dup(file.descriptor) if file.is_open else -1
+            except OSError as error:
+                logger.error(_FAILED, file.path, error.strerror)
+                self._failed(receipts)
+            else:
+                jobs.append((file.path, descriptor, receipts))
+        if not jobs:
+            return
         self._is_busy = True
         self._idle.clear()
-        jobs = [
-            # The file may be closed meanwhile, which makes it durable, too.
-            (file.path, os.dup(file.descriptor) if file.is_open else -1, receipts)
-            for file, receipts in waiting.items()
-        ]
         result = gevent.get_hub().threadpool.spawn(_sync, [one[1] for one in jobs])
         result.rawlink(lambda found: self._synced(jobs, found.value or []))
 
@@ -81,7 +90,7 @@ class Durable:
         self._is_busy = False
         for (path, _, receipts), error in zip(jobs, errors, strict=True):
             if error:
-                logger.error("%s: not durable, and not acknowledged: %s", path, error)
+                logger.error(_FAILED, path, error)
                 self._failed(receipts)
             elif self.is_in_doubt:
                 self._failed(receipts)

@@ -179,8 +179,15 @@ class AlertLogHandler(TcpLogHandler):
             return None
         counts[is_alert] += 1
         if counts[is_alert] >= limit:
+            before = dict(counts)
             counts[False] = counts[True] = 0
-            super().write_record(record)
+            try:
+                super().write_record(record)
+            except OSError:
+                raise
+            except Exception:  # it cannot be read as it is, and comes once more
+                counts.update(before)
+                raise
         return None
 
     def _tell_losses(self) -> bool:

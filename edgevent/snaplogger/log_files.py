@@ -134,13 +134,16 @@ class RecordFile(Generic[_R]):
         settings.waiting_bytes += size
         return True
 
-    def note(self, receipt: _R) -> None:
+    def note(self, receipt: _R) -> bool:
         """Has a receipt given back when all lines that were added so far are written.
 
-        When too many wait, it never is: whoever waits for it sends once more.
+        Returns:
+            Whether it will be; it is not when too many wait.
         """
-        if len(self._receipts) < MAX_RECEIPTS:
+        has_room = len(self._receipts) < MAX_RECEIPTS
+        if has_room:
             self._receipts.append((self._added, receipt))
+        return has_room
 
     def _has_room(self, size: int) -> bool:
         """Whether a line may be taken although there is too much already, perhaps of others."""
@@ -170,8 +173,8 @@ class RecordFile(Generic[_R]):
         try:
             if self._descriptor < 0:
                 self._open()
-            elif moment >= self._look_at:
-                self._follow(moment)
+            elif moment >= self._look_at or not os.fstat(self._descriptor).st_nlink:
+                self._follow(moment)  # at once where it was removed: what it has nobody can read
             self._write_lines()
             if self._missed:
                 self._write_losses()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from ..address import Address
 from ..answers import Peer
-from ..errors import AddressError, MessageError, NetworkError
+from ..errors import AddressError, ConnectionLostError, MessageError, NetworkError
 from ..links.datagram_peer import DatagramPeer
 from ..links.message import MessageConnection
 from ..message import Message, parse_text
@@ -25,6 +25,7 @@ _HEADS: Final = (f"{LOG} ", f"{LOGGER} ")
 _OWN_HOST: Final = socket.gethostname()
 _PAUSE: Final = Message(PAUSE).to_line()
 _UNPAUSE: Final = Message(UNPAUSE).to_line()
+_NOT_KEPT: Final = "could not be kept"
 
 
 class LogStream(MessageConnection):
@@ -89,6 +90,10 @@ class LogStream(MessageConnection):
         if outbox is not None:
             outbox.write_soon(lines[0] if len(lines) == 1 else b"".join(lines))
 
+    def send_again(self, lines: Sequence[bytes]) -> None:
+        """Ends the connection: its sender comes back, and sends what has no answer once more."""
+        self.ended(ConnectionLostError(f"{self.name}: {len(lines)} of its records {_NOT_KEPT}"))
+
     def pause(self, is_paused: bool) -> None:
         """Tells the sender to send nothing, or to go on, if that is not what it was told last."""
         if is_paused != self.is_paused:
@@ -149,6 +154,18 @@ class LateAnswer:
     def send_lines(self, lines: Sequence[bytes]) -> None:
         """Has lines sent soon."""
         self._answers.add(self._peer, lines)
+
+    def send_again(self, lines: Sequence[bytes]) -> None:
+        """Refuses the records; a datagram without an answer comes again by itself."""
+        if isinstance(self._peer, DatagramPeer):
+            return
+        refusals = []
+        for line in lines:
+            answer = Message.parse(line)
+            fields = {**answer.parameters, "command": LOG, "message": f"it {_NOT_KEPT}"}
+            target = answer.server, answer.service
+            refusals.append(Message("INVALID", fields).with_target(*target).to_line())
+        self.send_lines(refusals)
 
 
 def stream_source(connection: MessageConnection, answering: Any = None) -> Source:

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..log_handler import RecordHandler
 from ..log_journal import KEPT, connection_of
 from ..log_levels import name_level, read_level
+from ..log_record import MOST_TIME, show
 from ..log_stream import StderrHandler
 from ..log_text import MASK, STANDARD_FORMAT, LineFormatter, escape, mask
 from .entries import Entry, write_fields
@@ -34,6 +35,7 @@ _JUST_BEFORE: Final = 0.5
 _LOOK_INTERVAL: Final = 0.02
 _TRACEBACKS: Final = logging.Formatter()
 
+_OWN_FIELDS: Final = {"id": "extra_id", "logger": "extra_logger"}
 # What every record has; what else is there was given by extra=, or added by a formatter.
 _USUAL: Final = frozenset(
     [
@@ -69,8 +71,9 @@ class NetworkLogHandler(RecordHandler):
     Nothing in it switches greenlets, and nothing but :meth:`flush` and :meth:`close` waits. What
     the full queue does not take is lost, counted, and told in the log as soon as there is room. A
     record has as its fields ``id`` (it counts the records of this handler), ``logger``,
-    ``connection`` where it is about one, and what it was given by ``extra=``; its components are
-    those of ``extra={"components": [...]}``, or the handler's.
+    ``connection`` where it is about one, and what it was given by ``extra=``: an ``id`` or a
+    ``logger`` of that is ``extra_id`` or ``extra_logger``. Its components are those of
+    ``extra={"components": [...]}``, or the handler's.
 
     Args:
         target: The server, for sentences.
@@ -175,10 +178,12 @@ class NetworkLogHandler(RecordHandler):
 
     def complain(self, text: str) -> None:
         """Tells the user what is wrong."""
-        if self._complain is None:
-            super().complain(text)
-        else:
-            self._complain(text)
+        if self._complain is not None:
+            try:
+                return self._complain(text)
+            except Exception as error:  # else it would reach who logs, or end the thread
+                text = f"{text} (and complain= has failed: {show(error)})"
+        return super().complain(text)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Takes a record, but not of the thread that sends: each would make another one."""
@@ -195,16 +200,18 @@ class NetworkLogHandler(RecordHandler):
         text = self.format(record)
         if not text:
             return
-        number = next(self._numbers)
         sender, size = self._sender, len(text)
         kept = _keep(record) if sender.has_fallback else None
         wants_answer = record.levelno >= self._answer_level
-        entry = Entry(number, {}, size, wants_answer=wants_answer, record=kept)
-        if not sender.has_room(size):
+        has_room = sender.has_room(size)
+        parameters = self._parameters(record, text) if has_room else {}
+        number = next(self._numbers)  # not before: what cannot be read as it is comes once more
+        entry = Entry(number, parameters, size, wants_answer=wants_answer, record=kept)
+        if not has_room:
             if kept is not None:
                 sender.show(entry)
             raise OSError(errno.ENOBUFS, f"the queue is full: {sender.trouble}")
-        entry.parameters = self._parameters(record, text, number)
+        parameters["fields"] = f"id:{number},{parameters['fields']}"
         sender.put(entry)
 
     def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]
@@ -238,7 +245,7 @@ class NetworkLogHandler(RecordHandler):
         if self._own is not None:
             self._own.close()
 
-    def _parameters(self, record: logging.LogRecord, text: str, number: int) -> dict[str, str]:
+    def _parameters(self, record: logging.LogRecord, text: str) -> dict[str, str]:
         values = record.__dict__
         fields = {}
         if connection := connection_of(record):
@@ -246,18 +253,22 @@ class NetworkLogHandler(RecordHandler):
         if not _USUAL.issuperset(values):
             for name in [one for one in values if one not in _USUAL]:
                 is_secret = mask(f"{name}=0") != f"{name}=0"
-                fields[name] = MASK if is_secret else str(values[name])
-        known = f"id:{number},{self._named(record.name)}"
+                shown = MASK if is_secret else str(values[name])
+                fields[_OWN_FIELDS.get(name, name)] = shown
+        known = self._named(record.name)
+        created = record.created
+        if not 0.0 <= created < MOST_TIME:
+            raise ValueError(f"it is of {created!r} seconds after 1970")
         found = {
             "severity": name_level(record.levelno),
-            "timestamp": f"{record.created:.6f}",
+            "timestamp": f"{created:.6f}",
             "message": text,
             "fields": f"{known},{self._clean(write_fields(fields))}" if fields else known,
         }
         if record.pathname:
-            found["filename"] = record.pathname
+            found["filename"] = escape(record.pathname)
         if record.funcName:
-            found["function"] = record.funcName
+            found["function"] = escape(record.funcName)
         if record.lineno:
             found["line"] = str(record.lineno)
         if components := self._components_of(record):

@@ -55,6 +55,7 @@ class Program:
     def __init__(self, **settings: Any) -> None:
         self.streams = Streams()
         self.collector: Collector | None = None
+        self._has_begun = False
         self.service = service = Service(
             NAME,
             "Collects the log records of services, of this computer and of others.",
@@ -152,6 +153,10 @@ class Program:
         if (logs := self.service.logs) is not None:
             logs.also_reopened.append(collector.reopen)
         self.service.communicator.every(RETRY_INTERVAL, self._look, keep_running=False)
+        self.service.communicator.after(0.0, self._begun, keep_running=False)
+
+    def _begun(self) -> None:
+        self._has_begun = True
 
     def _look(self) -> None:
         self.ordering.look()
@@ -186,8 +191,9 @@ class Program:
         self.ordering.release()
         if self.collector is not None:
             self.collector.close()
-            counts = self.collector.all_counts()
-            logger.info("%s: %s", NAME, ", ".join(f"{name} {counts[name]}" for name in counts))
+            if self._has_begun:
+                counts = self.collector.all_counts()
+                logger.info("%s: %s", NAME, ", ".join(f"{name} {counts[name]}" for name in counts))
 
     def _later(self, function: Callable[[], None]) -> None:
         self.service.communicator.after(0.0, function, keep_running=False)

@@ -27,8 +27,6 @@ DEFAULT_PORT: Final = 4043
 """The port of records, TCP and UDP."""
 SOCKET_NAME: Final = "snaploggerd.sock"
 """The file of the Unix socket, in the folder that is the daemon's own."""
-SYSTEM_FOLDER: Final = "/run/snaplogger"
-"""That folder, where systemd starts the daemon."""
 
 Acknowledge = Literal["none", "severity", "all"]
 """Of which records a sender wants to know that they are written."""

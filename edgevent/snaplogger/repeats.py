@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 REMEMBERED: Final = 1_024
@@ -18,16 +19,28 @@ class Repeats:
 
     A record is the same when its time and text are, too: a sender that counts from 1 again loses
     none.
+
+    Args:
+        sender: The address of the sender, and its instance.
+
+    Attributes:
+        sender: The same.
     """
 
-    __slots__ = ("_former", "_recent")
+    __slots__ = ("_former", "_recent", "sender")
 
-    def __init__(self) -> None:
+    def __init__(self, sender: tuple[str, str] = ("", "")) -> None:
+        self.sender = sender
         self._recent: dict[str, int] = {}
         self._former: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._recent) + len(self._former)
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Gives what is remembered, by serial, the oldest first."""
+        yield from self._former.items()
+        yield from self._recent.items()
 
     def has(self, serial: str, mark: int) -> bool:
         """Whether a record with this serial and mark was added."""
@@ -69,11 +82,15 @@ class AllRepeats:
         """Gives what is remembered of a sender."""
         found = self._senders.get(sender)
         if found is None:
-            found = self._senders[sender] = Repeats()
+            found = self._senders[sender] = Repeats(sender)
             self.count += 1  # itself is something, too
         else:
             self._senders.move_to_end(sender)
         return found
+
+    def senders(self) -> Iterator[Repeats]:
+        """Gives what is remembered of each sender, of those who sent last at the end."""
+        yield from self._senders.values()
 
     def add(self, sender: Repeats, serial: str, mark: int) -> None:
         """Takes note of a record."""

@@ -351,7 +351,10 @@ class LogSender:
         record, entry.record = entry.record, None
         handler = self._fallback() if record is not None and self._fallback is not None else None
         if record is not None and handler is not None and record.levelno >= handler.level:
-            handler.handle(record)
+            try:
+                handler.handle(record)
+            except Exception as error:  # it is the user's, and must not end this thread
+                self._complain_once("fallback", f"the handler to fall back to has failed: {error}")
 
     def _settled(self, entry: Entry) -> None:
         self._done_records += 1
@@ -360,9 +363,9 @@ class LogSender:
     def _lose(self, entry: Entry, reason: str) -> None:
         self._settled(entry)
         if entry.number:  # else it told of losses
+            self.last_loss = reason  # before the number, which another thread may look at
             self.lost += 1
             self._missed += 1
-            self.last_loss = reason
             self._complain_once(
                 "lost", f"{reason}: log records are lost, and counted, until this ends"
             )

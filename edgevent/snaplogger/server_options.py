@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ..address import Address
 from ..errors import OptionError
+from ..folders import own_folder
 from ..log_levels import read_level, show_level
 from ..option_values import is_off, text_or_off, whole_number
 from ..options import OptionParser
@@ -21,7 +22,7 @@ from ..service_places import Place, datagram_place, parse_listener, unix_place
 from .line_form import DEFAULT_FORM, LineForm, PathTemplate
 from .log_files import KEPT_BYTES
 from .ordering import ORDER_WAIT
-from .protocol import DEFAULT_PORT, SOCKET_NAME, SYSTEM_FOLDER
+from .protocol import DEFAULT_PORT, SOCKET_NAME
 
 logger = logging.getLogger("edgevent.snaplogger")
 
@@ -42,9 +43,10 @@ def add_options(parser: OptionParser) -> None:
     _add_listeners(parser)
     parser.add(
         "--folder",
-        default=os.environ.get("LOGS_DIRECTORY", "").partition(":")[0] or LOGS_FOLDER,
+        default=own_folder("logs", "snaplogger"),
         metavar="FOLDER",
-        help=f"the folder of the files (default: LogsDirectory, or {LOGS_FOLDER})",
+        help=f"the folder of the files (default: LogsDirectory, or {LOGS_FOLDER}, or a folder of"
+        " the user's)",
     )
     parser.add(
         "--path-template",
@@ -220,13 +222,7 @@ def tell_of_unused(options: argparse.Namespace) -> None:
 
 
 def _unix_path() -> Address:
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if not folder and os.geteuid() == 0:
-        folder = SYSTEM_FOLDER
-    if not folder:
-        own = os.environ.get("XDG_RUNTIME_DIR", "") or os.path.expanduser("~/.local/state")
-        folder = f"{own}/snaplogger"
-    return Address.parse(f"unix:{folder}/{SOCKET_NAME}")
+    return Address.parse(f"unix:{own_folder('runtime', 'snaplogger')}/{SOCKET_NAME}")
 
 
 _KINDS: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from settings_near import Near, near
 
 import edgevent.fluidsettings
 from edgevent import ConnectError, ConnectionLostError, Message, RemoteError, UsageError
+from edgevent.communicatord.naming import own_name
 from edgevent.errors import (
     MessageError,
     ReceiveTimeout,
@@ -223,6 +225,26 @@ def test_a_watch_gives_the_values_and_then_each_change(daemon: Near, client: Cli
         assert next(iter(again)).value == "Hi"
 
 
+@pytest.mark.parametrize(
+    ("length", "count"),
+    [pytest.param(90, 700, id="70 KiB of names"), pytest.param(10, 1_600, id="26 MB at once")],
+)
+def test_a_watch_takes_more_than_a_message_and_an_outbox_hold(
+    length: int, count: int, tmp_path: Path
+) -> None:
+    names = [f"{'n' * length}::{number:04}" for number in range(count)]
+    text = "".join(f"[{name}]\ndefault={'x' * 16_000}\n" for name in names)
+    with near(tmp_path, text) as daemon, Client(daemon.address) as client:
+        with client.watch(*names) as watch:
+            first = watch.first(PATIENCE)
+            assert [first[name].is_first for name in names] == [True] * count
+            assert len(daemon.listeners) == count
+            with Client(daemon.address) as other:
+                other.set(names[-1], "y")
+            assert watch.next(PATIENCE).value == "y"
+        assert len(daemon.listeners) == 0
+
+
 def test_a_watch_without_names_is_none(client: Client) -> None:
     with pytest.raises(UsageError, match="the name of a setting"):
         client.watch()
@@ -317,6 +339,16 @@ def test_a_daemon_that_fails_or_says_nothing_is_an_error(cpp: tuple[ScriptedPeer
 def test_a_list_that_is_none_is_named(text: str) -> None:
     with pytest.raises(MessageError, match="parameter changes is no list of values"):
         read_changes(Message(f"{P}CHANGES", {"name": NAME, "changes": text}))
+
+
+@pytest.mark.parametrize("host", ["web-1.example.org", "10.0.0.5", ""])
+def test_a_computer_of_any_name_can_ask(
+    daemon: Near, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    with Client(daemon.address, name="tester") as client:
+        assert client.set(NAME, "Hi") == "new"
+        assert client.history(NAME)[0].who.startswith(f"{own_name()}:tester ")
 
 
 # --- the package ----------------------------------------------------------------------------------

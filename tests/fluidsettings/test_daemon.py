@@ -308,6 +308,24 @@ def test_definitions_that_cannot_be_used_leave_those_that_were(tmp_path: Path) -
         assert "DEFAULT_VALUE" in tell(daemon.address, f"{P}GET name=testsvc::port")[0]
 
 
+def test_other_definitions_are_told_to_listeners_and_values_stay(tmp_path: Path) -> None:
+    with start(tmp_path, "--listen=tcp://127.0.0.1:0") as daemon, dial(daemon.address) as peer:
+        tell(daemon.address, f"{P}PUT name=testsvc::name;value=mine")
+        names = "testsvc::port,testsvc::name,testsvc::time-out,testsvc::later"
+        peer.sendall(f"{P}LISTEN names={names}\n".encode())
+        _read(peer, 6)
+        text = "[testsvc::port]\ndefault=5050\n[testsvc::name]\nvalidator=integer\n"
+        write_definitions(tmp_path, f"{text}[testsvc::later]\ndefault=now\n")
+        daemon.signal("SIGHUP")
+        assert sorted(_read(peer, 3)) == [
+            f"{P}VALUE_UPDATED name=testsvc::later;value=now",
+            f"{P}VALUE_UPDATED name=testsvc::port;value=5050",
+            f"{P}VALUE_UPDATED name=testsvc::time-out;reason=value undefined",
+        ]
+        daemon.wait_until("1 of the values are refused by their definitions, such as testsvc::name")
+        assert tell(daemon.address, f"{P}GET name=testsvc::name")[0].endswith("value=mine")
+
+
 @pytest.mark.slow
 def test_a_thousand_clients_are_told_at_once(daemon: StartedService) -> None:
     raise_descriptor_limit(3_000)
@@ -418,6 +436,7 @@ def test_options_that_are_wrong_are_told_in_one_line(tmp_path: Path) -> None:
 def test_options_of_the_cpp_daemon_are_taken(tmp_path: Path) -> None:
     (tmp_path / "f.conf").write_text(
         f"listen=127.0.0.1:0\ndefinitions={tmp_path}/defs\nsave-timeout=5s\n"
+        f"path_to_message_definitions={tmp_path}/messages\n"
         "settings=/var/lib/x\ngossip_timeout=60s\n",
         encoding="utf-8",
     )

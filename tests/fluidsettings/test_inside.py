@@ -161,7 +161,7 @@ def test_a_daemon_that_goes_while_it_is_told_all_is_no_harm(
     sock = dial(running)
     sock.setsockopt(plain.SOL_SOCKET, plain.SO_RCVBUF, 4_096)
     sock.sendall(f"{P}GOSSIP my_ip=10.0.0.1:4049;id=x;digest=y\n".encode())
-    assert sock.recv(100).startswith(b"VALUE_CHANGED name=big::name-0;values=0|")
+    assert sock.recv(100).startswith(b"VALUE_CHANGED name=big::name-0;new=true;values=0|")
     # A reset, in the middle of it.
     sock.setsockopt(plain.SOL_SOCKET, plain.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()

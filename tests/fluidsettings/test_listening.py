@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_an_option_wins_over_the_daemon(daemon: Near, ground: Ground) -> None:
     assert (pause.value, pause.origin) == (9, "option")
     with pytest.raises(UsageError, match="asked for already"):
         listener.add("late", 1)
+
+
+def test_a_computer_of_any_name_can_listen(
+    daemon: Near, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "web-1.example.org")
+    listener = SettingsListener("hello")
+    listener.add("greeting", "")
+    attach(listener, ground, daemon.address)
+    assert listener.start(PATIENCE)
 
 
 def test_nothing_is_asked_when_all_are_given_by_options(ground: Ground) -> None:

@@ -136,6 +136,23 @@ def test_what_a_daemon_tells_that_cannot_be_read_is_refused(
     assert tell(daemon.address, f"{P}GET name={NAME}") == [f"{P}VALUE name={NAME};value=x|y"]
 
 
+def test_of_the_values_of_a_setting_those_are_taken_that_can_be_read(
+    begin: Callable[..., StartedService],
+) -> None:
+    daemon = begin("one")
+    good, time = "50|1700000000000000000|a\\n", 1700000000000000000
+    (answer,) = tell(
+        daemon.address, f"VALUE_CHANGED name={NAME};values=10|x|b\\n{good}100|{time}|c\\n"
+    )
+    assert answer == (
+        f"INVALID command=VALUE_CHANGED;message={NAME}: line 1 is no priority|timestamp|value,"
+        " and 1 more"
+    )
+    assert tell(daemon.address, f"{P}GET name={NAME};all=true") == [
+        f"{P}ALL_VALUES name={NAME};values=a"
+    ]
+
+
 def test_a_date_of_the_far_future_keeps_nobody_from_setting_a_value(
     begin: Callable[..., StartedService],
 ) -> None:

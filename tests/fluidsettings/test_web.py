@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,7 +268,8 @@ def test_forms_fit_the_kind_of_a_setting(site: Site) -> None:
     site.store.put("hello::name", "\none\ntwo")
     body = site.get("/setting?name=hello::name", Cookie=cookie).body
     assert ">\n\none\ntwo</textarea>" in body
-    _, mark = site.sign_in()
+    site.store.put("hello::name", "a\rb")  # of which <input> would drop a part
+    assert "</textarea>" in site.get("/setting?name=hello::name", Cookie=cookie).body
     cookie, mark = site.sign_in()
     lines = {"mark": mark, "name": "hello::name", "value": "a\r\nb"}
     assert site.post("/set", lines, Cookie=cookie).status == 303
@@ -380,6 +383,8 @@ def test_what_is_not_there_is_refused(site: Site, method: str, path: str, status
     answer = site.ask(method, path)
     assert answer.status == status
     assert "content-security-policy" in answer.headers
+    allowed = {"/set": "POST", "/events": "GET"}.get(path) if status == 405 else None
+    assert allowed is None or answer.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize(
@@ -435,6 +440,29 @@ def test_what_is_no_request_is_refused_without_a_word_on_the_terminal(
     assert not found or found.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), found
     assert capfd.readouterr() == ("", "")
     assert site.get().status == 200
+
+
+def test_refused_requests_are_logged_once_a_minute(
+    made: Callable[..., Site], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "edgevent.fluidsettings.http")
+    site = made()
+
+    def ask_wrongly() -> None:
+        with site.connect() as sock:
+            sock.sendall(b"nothing\r\n\r\n")
+            assert sock.recv(100).startswith(b"HTTP/1.1 400")
+
+    for _ in range(3):
+        ask_wrongly()
+    now = time.monotonic() + 60.0
+    monkeypatch.setattr(http_server, "monotonic", lambda: now)
+    ask_wrongly()
+    told = [text for text in caplog.messages if "refused" in text]
+    assert [text.partition(",")[0] for text in told] == [
+        "1 request was refused",
+        "3 requests were refused",
+    ]
 
 
 def test_who_says_nothing_is_cut(
