@@ -32,6 +32,11 @@ def open_files():
 """What a program that forks begins with."""
 
 
+def lines_of(printed: str) -> list[str]:
+    """What a program has printed, but for what is only said on a machine that is busy."""
+    return [line for line in printed.splitlines() if "kept the hub busy" not in line]
+
+
 def environment(home: Path) -> dict[str, str]:
     """An environment in which this checkout is found, and no configuration of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEVENT_")}
@@ -57,6 +62,11 @@ class Program:
         )
         self._limit = threading.Timer(limit, self.kill)
         self._limit.start()
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed, as :func:`lines_of` gives it."""
+        return lines_of(self.printed)
 
     def wait_for(self, text: str) -> str:
         """Reads up to the line that holds the text, and returns that line."""

@@ -1,16 +1,14 @@
-"""Dates in whole programs, under a clock that jumps (libfaketime) and under the system's own."""
+"""Dates in whole programs, under a clock that jumps (libfaketime)."""
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
-from running import Program, environment
+from running import Program
 
 # The date of the program is that of a file; its monotonic clock goes on, as that of a system does
 # whose date is set.
@@ -72,31 +70,46 @@ PROGRAM = """
 """
 
 
+JUMPS = {"ahead": 3600.0, "back": -3600.0, "none": 0.0}
+
+
+@pytest.fixture(scope="module")
+def printed(
+    tmp_path_factory: pytest.TempPathFactory, need_tool: Callable[..., str]
+) -> dict[str, list[str]]:
+    """What the program prints at each jump; all run at the same time, for they mostly wait."""
+    library = find_library(need_tool("faketime", package="faketime"))
+    found = {}
+    with ExitStack() as stack:
+        for name, jump in JUMPS.items():
+            folder = tmp_path_factory.mktemp("dates")
+            (folder / "program.py").write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
+            (folder / "offset").write_text("+0.0\n")
+            settings = {
+                "LD_PRELOAD": library,
+                "FAKETIME_TIMESTAMP_FILE": str(folder / "offset"),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+            program = Program(folder / "program.py", str(jump), folder=folder, **settings)
+            found[name] = stack.enter_context(program)
+        for program in found.values():
+            assert program.end() == 0, program.printed
+    return {name: program.printed.splitlines() for name, program in found.items()}
+
+
 @pytest.mark.parametrize(
     ("jump", "called", "left"),
     [
-        (3600.0, {"soon", "later"}, "next day"),
-        (-3600.0, set(), "soon later next day"),
-        (0.0, {"soon"}, "later next day"),
+        ("ahead", {"soon", "later"}, "next day"),
+        ("back", set(), "soon later next day"),
+        ("none", {"soon"}, "later next day"),
     ],
-    ids=["ahead", "back", "none"],
 )
 def test_a_jump_of_the_date_is_noticed_within_a_second(
-    tmp_path: Path, need_tool: Callable[..., str], jump: float, called: set[str], left: str
+    printed: dict[str, list[str]], jump: str, called: set[str], left: str
 ) -> None:
-    faketime = need_tool("faketime", package="faketime")
-    library = find_library(faketime)
-    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
-    (tmp_path / "offset").write_text("+0.0\n")
-    settings = {
-        "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": str(tmp_path / "offset"),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with Program(tmp_path / "program.py", str(jump), folder=tmp_path, **settings) as program:
-        assert program.end() == 0, program.printed
-    lines = program.printed.splitlines()
+    lines = printed[jump]
     assert {line for line in lines if "time" in line} == {f"{name} in time" for name in called}
     assert f"left: {left}" in lines
     assert "marks on the half second: True" in lines
@@ -114,47 +127,3 @@ def find_library(faketime: str) -> str:
     ).stdout
     assert "faketime" in shown
     return shown
-
-
-IDLE = """
-    import sys
-    from edgevent import Communicator, SignalSource, Timer
-
-    with Communicator() as communicator:
-        communicator.stop_on("SIGTERM")
-        communicator.add_connection(SignalSource("SIGHUP", print))
-        communicator.add_connection(SignalSource(("SIGUSR1", "SIGRTMIN"), print, with_sender=True))
-        dates = [
-            communicator.add_connection(Timer(None, print, date=communicator.clock.date() + 9000.0))
-            for _ in range(int(sys.argv[1]))
-        ]
-        def begin():
-            sys.stderr.write("MARK\\n")  # the tracer sees it
-            communicator.after(float(sys.argv[2]), end)
-        def end():
-            sys.stderr.write("MARK\\n")
-            communicator.stop()
-        communicator.after(0.01, begin)
-        communicator.run()
-"""
-
-
-@pytest.mark.parametrize(("dates", "seconds"), [(0, 5.0), (1, 1.5), (1000, 1.5)])
-def test_idle_sources_cost_nothing_and_all_dates_two_looks_a_second(
-    tmp_path: Path, need_tool: Callable[..., str], dates: int, seconds: float
-) -> None:
-    strace = need_tool("strace", package="strace")
-    path, traced = tmp_path / "program.py", tmp_path / "trace"
-    path.write_text(textwrap.dedent(IDLE), encoding="utf-8")
-    done = subprocess.run(
-        [strace, "-f", "-o", str(traced), sys.executable, str(path), str(dates), str(seconds)],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    between = traced.read_text(encoding="utf-8", errors="replace").split("MARK")[1]
-    calls = re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)", between, re.MULTILINE)
-    # One wait for the timer that ends it, what libev asks when it wakes, and the write of the mark.
-    assert len(calls) <= (6 if not dates else 24), f"{len(calls)} system calls: {calls}"

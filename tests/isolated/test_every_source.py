@@ -41,22 +41,19 @@ def test_every_event_is_told_exactly_once(tmp_path: Path) -> None:
         address = program.listening_on()
         has_events = "no process events" not in program.printed
         program.wait_for("listens False")
-        began = time.monotonic()
         number = 0
-        while time.monotonic() - began < 10.0:
+        while number < 10 or program.printed.count("tick\n") < 2:
             number += 1
             round_of(program, address, folder / f"{number}", port, caused)
             caused["fork"] += has_events
         began = time.monotonic()
         assert terminate(program) == 0
         assert time.monotonic() - began < 5.0  # on a busy machine; within one second otherwise
-    lines = Counter(program.printed.splitlines())
+    lines = Counter(program.lines)
     told = {line for line in lines if line.startswith(("listening on", "no process", "left"))}
-    told |= {line for line in lines if "kept the hub busy" in line}  # on a busy machine
     assert "left behind []" in told, program.printed
-    assert lines.pop("tick") >= 3  # in ten seconds, one every two
+    assert lines.pop("tick") >= 2
     assert {line: count for line, count in lines.items() if line not in told} == dict(+caused)
-    assert number >= 5
 
 
 def round_of(program: Program, address: str, path: Path, port: int, caused: Counter[str]) -> None:

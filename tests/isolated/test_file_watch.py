@@ -17,7 +17,7 @@ import pytest
 from file_ground import View, content
 from gevent import subprocess as green
 from network_ground import PATIENCE, until
-from running import ROOT, Program, environment
+from running import ROOT, Program, environment, lines_of
 
 from edgevent import Communicator, FileEvent, FileWatch
 from edgevent.sources.inotify import Inotify
@@ -53,7 +53,7 @@ def run(folder: Path, text: str, *before: str) -> list[str]:
     if not before:
         with Program(path, folder=folder) as running:
             assert running.end() == 0, running.printed
-            return lines(running.printed)
+            return running.lines
     done = subprocess.run(
         [*before, sys.executable, str(path)],
         cwd=folder,
@@ -64,12 +64,7 @@ def run(folder: Path, text: str, *before: str) -> list[str]:
         timeout=50,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return lines(done.stdout)
-
-
-def lines(printed: str) -> list[str]:
-    """What was printed, but for what is only said on a machine that is busy."""
-    return [line for line in printed.splitlines() if "kept the hub busy" not in line]
+    return lines_of(done.stdout)
 
 
 # --- races ----------------------------------------------------------------------------------------
@@ -253,38 +248,6 @@ def test_a_profiler_disturbs_nothing(tmp_path: Path) -> None:
         """,
     )
     assert printed == ["5001 5001 True"]
-
-
-def test_a_watch_with_nothing_to_tell_makes_no_system_call(
-    tmp_path: Path, need_tool: Callable[..., str]
-) -> None:
-    strace = need_tool("strace", package="strace")
-    text = """
-        def begin():
-            sys.stderr.write("MARK\\n")
-            communicator.after(1.0, end)
-
-        def end():
-            sys.stderr.write("MARK\\n")
-            communicator.stop()
-
-        os.makedirs("w/a/b")
-        with Communicator() as communicator:
-            watch = FileWatch("w", recursive=True)
-            gone = FileWatch("w/a/b", print)
-            for each in (watch, gone):
-                communicator.add_connection(each)
-            shutil.rmtree("w/a")
-            communicator.after(0.3, begin)
-            communicator.run()
-    """
-    printed = run(tmp_path, text, strace, "-f", "-o", str(tmp_path / "trace"))
-    assert len(printed) == 1
-    assert "gone=True" in printed[0]
-    traced = (tmp_path / "trace").read_text(encoding="utf-8", errors="replace")
-    calls = re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)", traced.split("MARK")[1], re.MULTILINE)
-    assert "epoll_wait" in calls
-    assert len(calls) <= 6, calls
 
 
 # --- limits ---------------------------------------------------------------------------------------

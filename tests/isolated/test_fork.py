@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-import pytest
 from running import FORKING, Program
 
 BEGIN = """
@@ -36,7 +35,7 @@ def run(folder: Path, text: str) -> list[str]:
     path.write_text(FORKING + textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
     with Program(path, folder=folder) as program:
         assert program.end() == 0, program.printed
-        return program.printed.splitlines()
+        return program.lines
 
 
 def test_a_child_holds_none_of_the_descriptors(tmp_path: Path) -> None:
@@ -107,33 +106,30 @@ def test_the_end_of_a_connection_is_seen_though_a_child_lives_on(tmp_path: Path)
     assert printed == ["the end was seen", "nobody listens"]
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        "gevent.sleep(0.05)",
-        "gate.wait(0.05)",
-        "gate.wait()",
-        "gevent.spawn(gevent.sleep, 0.05).join()",
-        "peer.request(Message('ASK'), timeout=0.05)",
-        "peer.receive(0.05)",
-    ],
-)
-def test_a_handler_that_waits_goes_on_in_the_parent_alone(tmp_path: Path, wait: str) -> None:
+def test_handlers_that_wait_go_on_in_the_parent_alone(tmp_path: Path) -> None:
     printed = run(
         tmp_path,
-        f"""
-        service, gate, begun = Dispatcher(), Event(), Event()
+        """
+        service, gate, begun = Dispatcher(), Event(), []
         parent = os.getpid()
+        waits = {
+            "sleep": lambda peer: gevent.sleep(0.05),
+            "event": lambda peer: gate.wait(),
+            "event with a limit": lambda peer: gate.wait(0.05),
+            "greenlet": lambda peer: gevent.spawn(gevent.sleep, 0.05).join(),
+            "answer": lambda peer: peer.request(Message("ASK"), timeout=0.05),
+            "message": lambda peer: peer.receive(0.05),
+        }
 
         @service.on("WAIT")
         def wait(message, peer):
-            begun.set()
+            begun.append(message["how"])
             try:
-                {wait}
+                waits[message["how"]](peer)
             except EdgeventError:
                 pass
             finally:
-                say("went on in", "parent" if os.getpid() == parent else "child")
+                say(message["how"], os.getpid() == parent)
 
         def use_the_hub():
             gevent.sleep(0.2)
@@ -142,15 +138,20 @@ def test_a_handler_that_waits_goes_on_in_the_parent_alone(tmp_path: Path, wait: 
 
         with Communicator() as communicator:
             server = communicator.add_connection(Server("tcp://127.0.0.1:0", service))
-            with Client(server.addresses[0]) as client:
-                client.send(Message("WAIT"))
-                begun.wait(20.0)
-                in_child(use_the_hub)
-                gate.set()
-                gevent.sleep(0.1)
+            clients = [Client(server.addresses[0]) for how in waits]
+            for how, client in zip(waits, clients):
+                client.send(Message("WAIT", {"how": how}))
+            while len(begun) < len(waits):
+                gevent.sleep(0)
+            in_child(use_the_hub)
+            gate.set()
+            gevent.sleep(0.1)
+            for client in clients:
+                client.close()
         """,
     )
-    assert printed == ["child done", "went on in parent"]
+    hows = ["answer", "event", "event with a limit", "greenlet", "message", "sleep"]
+    assert sorted(printed) == sorted(["child done", *(f"{how} True" for how in hows)])
 
 
 def test_a_child_that_ends_as_programs_do_runs_no_handler_either(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A program that has nothing to do makes no system call."""
+"""Programs that have nothing to do make no system call; they are idle at the same time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from running import environment
@@ -37,7 +38,7 @@ CONNECTIONS = r"""
     def hi(message, peer):
         greeted.append(peer)
         if len(greeted) == 50:
-            communicator.after(0.01, lambda: quiet(communicator, 2.0))
+            communicator.after(0.01, lambda: quiet(communicator, 5.0))
 
     with Communicator() as communicator:
         communicator.stop_on("SIGTERM")
@@ -97,28 +98,114 @@ SOURCES = r"""
 """
 
 
-@pytest.mark.parametrize(
-    "program",
-    [pytest.param(CONNECTIONS, id="fifty connections"), pytest.param(SOURCES, id="every source")],
-)
-def test_what_is_idle_costs_no_system_call(
-    program: str, tmp_path: Path, need_tool: Callable[..., str]
-) -> None:
+DATES = r"""
+    from edgevent import Communicator, SignalSource, Timer
+
+    with Communicator() as communicator:
+        communicator.stop_on("SIGTERM")
+        communicator.add_connection(SignalSource("SIGHUP", print))
+        communicator.add_connection(SignalSource(("SIGUSR1", "SIGRTMIN"), print, with_sender=True))
+        dates = [
+            communicator.add_connection(Timer(None, print, date=communicator.clock.date() + 9000.0))
+            for _ in range({count})
+        ]
+        communicator.after(0.01, lambda: quiet(communicator, {seconds}))
+        communicator.run()
+"""
+
+PROCESSES = r"""
+    import os
+    from edgevent import ChildWatch, Communicator, Process
+
+    with Communicator() as communicator:
+        communicator.add_connection(ChildWatch(None, print))
+        communicator.add_connection(Process(["cat"], print, stderr="lines"))
+        child = os.posix_spawn("/bin/true", ["true"], {})
+        communicator.add_connection(ChildWatch(child, print))
+        communicator.after(0.5, lambda: quiet(communicator, 5.0))
+        communicator.run()
+"""
+
+# A file watch that is told that its folder is gone, and another one for which there is nothing.
+WATCHES = r"""
+    import os, shutil
+    from edgevent import Communicator, FileWatch
+
+    def told(event):
+        print(event, flush=True)
+        communicator.after(0.3, lambda: quiet(communicator, 5.0))
+
+    os.makedirs("w/a/b")
+    with Communicator() as communicator:
+        for watch in (FileWatch("w", recursive=True), FileWatch("w/a/b", told)):
+            communicator.add_connection(watch)
+        shutil.rmtree("w/a")
+        communicator.run()
+"""
+
+# One wait for the timer, what libev asks when it wakes, and the write of the mark. All dates
+# together cost two looks a second.
+IDLE, LOOKS = 6, 24
+
+PROGRAMS = {
+    "fifty connections": (CONNECTIONS, IDLE),
+    "every source": (SOURCES, IDLE),
+    "no date": (DATES.format(count=0, seconds=5.0), IDLE),
+    "a date": (DATES.format(count=1, seconds=1.5), LOOKS),
+    "a thousand dates": (DATES.format(count=1000, seconds=1.5), LOOKS),
+    "processes": (PROCESSES, IDLE),
+    "file watches": (WATCHES, IDLE),
+}
+
+
+class Traced(NamedTuple):
+    """What a program has called while it was quiet, and what it has printed."""
+
+    calls: list[str]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def traced(
+    tmp_path_factory: pytest.TempPathFactory, need_tool: Callable[..., str]
+) -> dict[str, Traced]:
+    """Runs all of them beside each other: what they do is to wait."""
     strace = need_tool("strace", package="strace")
-    path, traced = tmp_path / "program.py", tmp_path / "trace"
-    path.write_text(textwrap.dedent(QUIET) + textwrap.dedent(program), encoding="utf-8")
-    done = subprocess.run(
-        [strace, "-f", "-o", str(traced), sys.executable, str(path)],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    text = traced.read_text(encoding="utf-8", errors="replace")
+    started = {}
+    for name, (program, _) in PROGRAMS.items():
+        folder = tmp_path_factory.mktemp("idle")
+        text = textwrap.dedent(QUIET) + textwrap.dedent(program)
+        (folder / "program.py").write_text(text, encoding="utf-8")
+        process = subprocess.Popen(
+            [strace, "-f", "-o", "trace", sys.executable, "program.py"],
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started[name] = folder, process
+    return {name: outcome(folder, process) for name, (folder, process) in started.items()}
+
+
+def outcome(folder: Path, process: subprocess.Popen[str]) -> Traced:
+    """Waits for the end of a program."""
+    with process:
+        printed, complained = process.communicate()  # the program's alarm is the limit
+    assert process.returncode == 0, complained
+    text = (folder / "trace").read_text(encoding="utf-8", errors="replace")
     between = text.split("MARK")[1]
-    calls = re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)", between, re.MULTILINE)
-    # One wait for the timer, what libev asks when it wakes, and the write of the mark.
+    return Traced(re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)", between, re.MULTILINE), printed)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_idle_costs_no_system_call(traced: dict[str, Traced], name: str) -> None:
+    calls = traced[name].calls
     assert "epoll_wait" in calls
-    assert len(calls) <= 6, f"{len(calls)} system calls: {calls}"
+    assert len(calls) <= PROGRAMS[name][1], f"{len(calls)} system calls: {calls}"
+
+
+def test_a_watch_of_a_folder_that_is_gone_was_told_once(traced: dict[str, Traced]) -> None:
+    (line,) = traced["file watches"].printed.splitlines()
+    assert "gone=True" in line

@@ -66,7 +66,7 @@ def run(folder: Path, text: str) -> list[str]:
     path.write_text(FORKING + textwrap.dedent(BEGIN) + textwrap.dedent(text), encoding="utf-8")
     with Program(path, folder=folder) as program:
         assert program.end() == 0, program.printed
-        return program.printed.splitlines()
+        return program.lines
 
 
 @pytest.mark.parametrize("used", ["a new hub", "a hub that has waited"])

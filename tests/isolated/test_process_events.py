@@ -369,8 +369,8 @@ def test_in_a_namespace_the_kernel_tells_nothing_and_that_is_said(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"callback": 5}, "a function to call was expected: 5"),
-        ({}, "a function to call was expected: None"),
+        ({"callback": 5}, r"a function of \(event\) was expected, not 5"),
+        ({}, r"a function of \(event\) was expected, not None"),
         ({"callback": print, "kinds": ["spawn"]}, "'spawn' is no kind of event: fork, exec, exit"),
         ({"callback": print, "kinds": "spawn"}, "'spawn' is no kind of event"),
     ],

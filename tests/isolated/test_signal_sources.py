@@ -38,7 +38,7 @@ def run(folder: Path, text: str, code: int = 0) -> list[str]:
     """Runs a program to its end; returns the lines it has printed."""
     with start(folder, text) as program:
         assert program.end() == code, program.printed
-        return program.printed.splitlines()
+        return program.lines
 
 
 # --- stop_on --------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_children_start_without_the_mask(tmp_path: Path, way: str, elsewhere: bo
     text = MASKED.replace("WORK", CHILDREN[way]).replace("ELSEWHERE", str(elsewhere))
     with start(tmp_path, text) as program:
         code = program.end()
-    lines = program.printed.splitlines()
+    lines = program.lines
     children = [int(line.split()[1], 16) for line in lines if line.startswith("SigBlk")]
     if way == "os.execv":
         assert (children, code) == ([0], 0)
