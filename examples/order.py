@@ -2,12 +2,12 @@
 
 import sys
 
-from edgevent import CommunicatorClient, Message, ServiceUnavailableError
+from edgevent import CommunicatorClient, EdgeventError, Message
 
 item, count = sys.argv[1:]
-with CommunicatorClient() as client:
-    try:
+try:
+    with CommunicatorClient() as client:
         answer = client.request("shop", Message("ORDER", {"item": item, "count": count}))
-    except ServiceUnavailableError as error:
-        raise SystemExit(str(error)) from None
-    print(f"{answer.command} {answer.get('left', '')}".strip())
+except EdgeventError as error:  # no communicatord, no shop, or no answer in time
+    raise SystemExit(str(error)) from None
+print(f"{answer.command} {answer.get('left', '')}".strip())

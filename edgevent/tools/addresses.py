@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -49,7 +50,16 @@ def _parse(text: str, scheme: str, port: int) -> Address:
     if scheme.startswith("unix") and ":" not in text and "/" not in text and text[:1] != "@":
         # A host was meant more likely than a file in the working folder.
         raise AddressError(f"address {text!r}: expected {scheme}:/path, ./path or @name")
+    if not scheme.startswith("unix") and ":" not in text and _is_socket(text):
+        raise AddressError(f"address {text!r}: a socket here has this name; expected unix:{text}")
     return Address.parse(text, default_scheme=scheme, default_port=port)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _read_variable(text: str, scheme: str, port: int) -> Address:

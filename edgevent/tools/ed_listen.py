@@ -20,11 +20,12 @@ from ..errors import (
     AddressError,
     CertificateFileError,
     EdgeventError,
+    ListenError,
     OptionError,
     UsageError,
 )
 from ..links.raw import check_line_bytes
-from ..option_checks import address_problems, file_problems
+from ..option_checks import address_problems, file_problems, is_far
 from ..option_groups import add_tls_options, tls_from_options
 from ..options import OptionParser
 from ..tls import TlsOptions
@@ -171,6 +172,12 @@ class _Listening:
         """Opens all listeners."""
         options = self._options
         tls = tls_from_options(options, server_side=True)
+        for address in options.addresses:
+            is_far_off = is_far(address, private=address.is_datagram) and not address.is_tls
+            if is_far_off and not options.allow_remote:
+                raise ListenError(
+                    f"{address} can be reached by others, unencrypted: --allow-remote was expected"
+                )
         if options.forward is not None:
             target = Target(
                 options.forward,

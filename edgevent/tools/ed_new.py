@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import re
 import shlex
+import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -92,6 +93,14 @@ def _write(folder: Path, name: str, *, force: bool) -> list[str]:
     return list(files)
 
 
+def _signal() -> str:
+    """Names ed-signal as a shell finds it: by its folder, when that is not among the usual ones."""
+    beside = Path(sys.argv[0]).with_name("ed-signal")
+    if shutil.which(beside.name) or not beside.is_file():
+        return beside.name
+    return str(beside.absolute())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes a new service.
 
@@ -115,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print()
         if folder != Path("."):
             print("Go there:", f"  cd {shlex.quote(str(folder))}", "", sep="\n")
-        print(next_steps(options.name, shlex.quote(sys.executable)), end="", flush=True)
+        steps = next_steps(options.name, shlex.quote(sys.executable), shlex.quote(_signal()))
+        print(steps, end="", flush=True)
     except OSError as error:  # all is written; only the way on was not told
         output_failed(_NAME, error)
     return 0

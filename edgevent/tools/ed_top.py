@@ -19,7 +19,7 @@ from ..errors import AddressError, EdgeventError, OptionError, UsageError
 from ..links.client import Client
 from ..options import OptionParser
 from .ending import until_signal
-from .output import output_failed, parse_count
+from .output import not_there, output_failed, parse_count
 from .top_screen import Screen
 from .top_table import KEYS, NAMES, table
 from .traffic import Look, RefusedError, Traffic
@@ -182,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except EdgeventError as error:
-        print(f"{_NAME}: {error}".replace("\n", " "), file=sys.stderr)
+        text = not_there(error, "communicatord")
+        print(f"{_NAME}: {text}".replace("\n", " "), file=sys.stderr)
         return 2 if isinstance(error, _BAD_USAGE) else 1
     except OSError as error:
         output_failed(_NAME, error)

@@ -29,7 +29,7 @@ from ..message import Message
 from ..options import OptionParser
 from .ending import until_signal
 from .hearing import Printer
-from .output import parse_count
+from .output import not_there, parse_count
 from .recording import Recorder
 from .trace_events import Passed, read_file, read_traced
 from .trace_output import TIMES, Form, TraceOutput
@@ -79,8 +79,7 @@ def _parser() -> OptionParser:
     )
     add(
         "--values",
-        action=argparse.BooleanOptionalAction,
-        default=True,
+        action=argparse.BooleanOptionalAction,  # of Python 3.10, it adds a default to the help
         help="show the values of parameters (the default), or their names alone",
     )
     add("--record", metavar="FILE", help="write all into a new file as well, for --from")
@@ -121,6 +120,10 @@ def _form(options: argparse.Namespace) -> Form:
     return forms[0] if forms else "text"
 
 
+def _shows_values(options: argparse.Namespace) -> bool:
+    return options.values is not False
+
+
 # --- where the messages come from -----------------------------------------------------------------
 
 
@@ -129,7 +132,7 @@ def _live(
 ) -> Iterator[Passed]:
     """Gives what passes, until the time is over."""
     end = None if duration is None else time.monotonic() + duration
-    fields = {"globs": ",".join(chosen.globs), "values": str(options.values).lower()}
+    fields = {"globs": ",".join(chosen.globs), "values": str(_shows_values(options)).lower()}
     try:
         client.request(Message("TRACE_ON", fields), "TRACING", options.timeout)
     except UnknownCommandError:
@@ -164,7 +167,7 @@ class _Tracing:
         options = self._options
         with contextlib.ExitStack() as resources:
             if options.file:
-                source = read_file(options.file, self._chosen, values=options.values)
+                source = read_file(options.file, self._chosen, values=_shows_values(options))
                 recorder = None
             else:
                 client = resources.enter_context(self._connect())
@@ -241,5 +244,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _Tracing(options).run(until_signal)
     except EdgeventError as error:
-        _say(str(error))
+        _say(not_there(error, "communicatord"))
         return 2 if isinstance(error, _BAD_USAGE) else 1

@@ -44,7 +44,7 @@ from ..option_groups import add_tls_options, tls_from_options
 from ..options import OptionParser
 from . import settings_output as output
 from .ending import until_signal
-from .output import output_failed, parse_count
+from .output import not_there, output_failed, parse_count
 
 _NAME: Final = "fluid-settings-cli"
 _SERVICE: Final = "fluid_settings_cli"
@@ -440,7 +440,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _work(options)
     except EdgeventError as error:
-        print(f"{_NAME}: {error}".replace("\n", " "), file=sys.stderr)
+        who = "communicatord" if options.communicator_listen else "fluid-settings"
+        print(f"{_NAME}: {not_there(error, who)}".replace("\n", " "), file=sys.stderr)
         return 2 if isinstance(error, _BAD_USAGE) else 1
     except OSError as error:
         output_failed(_NAME, error)

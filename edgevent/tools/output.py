@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 import sys
 from typing import Final
 
-from ..errors import OptionError
+from ..errors import ConnectError, EdgeventError, OptionError
 from ..message import Message
+from ..option_output import discard_output
 
 _COUNT: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -43,12 +44,20 @@ def output_failed(name: str, error: OSError) -> None:
     Args:
         name: The tool's.
     """
-    # Python would try once more at its end, and complain.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+    discard_output()
     if not isinstance(error, BrokenPipeError):
         print(f"{name}: standard output: {error.strerror}", file=sys.stderr)
+
+
+def not_there(error: EdgeventError, who: str) -> str:
+    """Says of an error that a daemon does not run, where the system says no more than that.
+
+    Args:
+        who: The daemon that was dialled.
+    """
+    if isinstance(error, ConnectError) and error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"no {who} listens at {error}"
+    return str(error)
 
 
 def parse_count(text: str) -> int:

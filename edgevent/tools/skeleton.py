@@ -126,10 +126,10 @@ _STEPS: Final = """\
 Try it:
   @PYTHON@ @NAME@.py --config @NAME@.conf
 and from another shell:
-  ed-signal --host tcp://127.0.0.1:@PORT@ --reply --param name=you GREET
-  ed-signal --host tcp://127.0.0.1:@PORT@ STOP
+  @SIGNAL@ --host tcp://127.0.0.1:@PORT@ --reply --param name=you GREET
+  @SIGNAL@ --host tcp://127.0.0.1:@PORT@ STOP
 
-Test it:
+Test it, with pytest installed beside edgevent:
   @PYTHON@ -m pytest test_@NAME@.py
 
 Run it under systemd, as root:
@@ -163,9 +163,15 @@ def make_files(name: str, python: str) -> dict[str, tuple[str, int]]:
     return {path: (_fill(text, name), mode) for path, (text, mode) in texts.items()}
 
 
-def next_steps(name: str, python: str) -> str:
-    """Gives the lines that try, test and install a new service, as a shell takes them."""
-    return _fill(_STEPS, name).replace("@PYTHON@", python)
+def next_steps(name: str, python: str, signal: str) -> str:
+    """Gives the lines that try, test and install a new service, as a shell takes them.
+
+    Args:
+        name: The name of the service.
+        python: The interpreter.
+        signal: The program ed-signal, as the shell finds it.
+    """
+    return _fill(_STEPS, name).replace("@PYTHON@", python).replace("@SIGNAL@", signal)
 
 
 def _fill(text: str, name: str) -> str:

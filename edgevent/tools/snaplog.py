@@ -144,9 +144,9 @@ def _read_fields(options: argparse.Namespace) -> dict[str, str]:
 def _maker(options: argparse.Namespace) -> Callable[[str], logging.LogRecord]:
     """Returns what makes the record of a line."""
     extra: dict[str, Any] = dict(_read_fields(options))
-    usual = vars(logging.makeLogRecord({}))
+    usual = {*vars(logging.makeLogRecord({})), "message", "asctime", "severity", "components"}
     for name in extra:
-        if name in usual or name == "message":
+        if name in usual:
             raise UsageError(f"field {name!r}: this name is that of what every record has")
     extra["components"] = _read_components(options)
 
