@@ -268,7 +268,8 @@ class LogSender:
             self._ledger.again()
             self._forget_thread()
         finally:
-            self._thread = 0
+            if self.is_in_thread:  # after a failure the next one may run already
+                self._thread = 0
             ended.release()
 
     def _work(self, way: Way) -> None:
