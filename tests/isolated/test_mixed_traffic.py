@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import environment
+from running import environment, unmeasured
 
 PROGRAM = """
 import gc, logging, os, sys, time
@@ -237,16 +237,10 @@ with Ground(Communicator()) as ground:
 )
 def test_mixed_traffic_leaves_everything_level(tmp_path: Path, rounds: int, seconds: int) -> None:
     here = Path(__file__).resolve().parent.parent
-    # Measured under coverage, the program would hold what coverage remembers.
-    unmeasured = {
-        name: value
-        for name, value in environment(tmp_path).items()
-        if not name.startswith("COVERAGE_")
-    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(here), str(rounds), str(seconds)],
         cwd=tmp_path,
-        env=unmeasured,
+        env={**environment(tmp_path), **unmeasured()},
         capture_output=True,
         text=True,
         timeout=seconds + 60,

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from running import EXAMPLES, Program
+from running import EXAMPLES, Program, unmeasured
 
 QUICKSTART = EXAMPLES / "quickstart.py"
 SERVICE = EXAMPLES / "hello_service.py"
@@ -54,7 +54,8 @@ def test_an_interrupt_ends_the_service_too(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     service = waiting(tmp_path)
-    with Program(QUICKSTART, service, folder=tmp_path, TMPDIR=str(temporary)) as program:
+    variables = {"TMPDIR": str(temporary), **unmeasured()}
+    with Program(QUICKSTART, service, folder=tmp_path, **variables) as program:
         program.wait_for("asks")
         program.process.send_signal(signal.SIGINT)
         (tmp_path / "go").touch()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import environment
+from running import environment, unmeasured
 from tls_ground import authority, middle, server_pair
 from tool_ground import examples_of
 
@@ -940,11 +940,9 @@ def test_bad_usage_is_told_before_anybody_is_asked(said: Said) -> None:
 
 
 def test_it_costs_less_than_half_a_second_of_the_processor() -> None:
-    # The measuring of coverage is no cost of the program's.
-    variables = {name: "" for name in os.environ if name.startswith("COVERAGE_")}
     with serving(server_pair()) as server:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert check("--ca=ca.crt", f"127.0.0.1:{server.port}", **variables)[0] == 0
+        assert check("--ca=ca.crt", f"127.0.0.1:{server.port}", **unmeasured())[0] == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.4
 
