@@ -126,7 +126,6 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line; of what cannot be formatted it shows the format and the error."""
-        record.severity = name_level(record.levelno)
         try:
             # Not that of logging: it keeps the text in the record, for other handlers as well.
             record.message = record.getMessage()
@@ -135,7 +134,7 @@ class LineFormatter(logging.Formatter):
             record.message = f"{record.msg!r} of {where} cannot be formatted: {error}"
         if self.usesTime():
             record.asctime = self.formatTime(record)
-        text = self.formatMessage(record)
+        text = self._format_message(record)
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
         elif record.exc_text:
@@ -144,6 +143,17 @@ class LineFormatter(logging.Formatter):
             text = f"{text}\n{self.formatStack(record.stack_info)}"
         line = escape(mask(text, self.secrets), self._keep)
         return f"<{syslog_priority(record.levelno)}>{line}" if self._priorities else line
+
+    def _format_message(self, record: logging.LogRecord) -> str:
+        given = record.__dict__.get("severity")
+        record.severity = name_level(record.levelno)
+        try:
+            return self.formatMessage(record)
+        finally:  # what extra= has given stays, for other handlers
+            if given is None:
+                del record.__dict__["severity"]
+            else:
+                record.severity = given
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Returns the time of a record as of RFC 3339, in local time with its offset to UTC."""

@@ -114,6 +114,7 @@ def add_log_rotation_options(parser: OptionParser, *flags: str, default: str | N
         default_port=port,
         help="where LOG_ROTATE is waited for, which reopens the log files",
         listens=True,
+        may_be_off=True,
     )
     parser.add_secret("--logrotate-secret", help="the code that LOG_ROTATE must have there")
 

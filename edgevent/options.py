@@ -22,12 +22,12 @@ from .arguments import checks_arguments
 from .durations import format_duration, parse_duration
 from .errors import DurationError, EdgeventError, OptionError, UsageError
 from .option_checks import address_problems
-from .option_output import Writer, discard_output, open_closed_streams
+from .option_output import Writer, discard_output, escape_output, open_closed_streams
 from .option_parsing import PlaceParser
 from .option_reading import Reading
 from .option_secrets import others_can_read
 from .option_sections import Section
-from .option_values import SPECIALS, Converter, long_names, with_default
+from .option_values import SPECIALS, Converter, is_off, long_names, text_or_off, with_default
 
 Check = Callable[[argparse.Namespace], Iterable[str]]
 """Looks at the values without a start, and yields a sentence for each thing that is wrong."""
@@ -124,6 +124,7 @@ class OptionParser:
         help: str = "",
         multiple: bool = False,
         listens: bool | None = None,
+        may_be_off: bool = False,
     ) -> None:
         """Add an option whose value is an :class:`Address`.
 
@@ -137,6 +138,7 @@ class OptionParser:
                 replaces the whole list.
             listens: What ``--check-config`` tries: with ``True`` whether the address can be
                 listened on, with ``False`` whether its host can be found, by default nothing.
+            may_be_off: Whether ``off`` stands for no address, ``None``; not of a multiple option.
 
         Raises:
             AddressError: The default is no address.
@@ -144,6 +146,9 @@ class OptionParser:
 
         def convert(text: str) -> Address:
             return Address.parse(text, default_scheme=default_scheme, default_port=default_port)
+
+        def convert_unless_off(text: str) -> Address | None:
+            return None if is_off(text) else convert(text)
 
         texts = (default,) if isinstance(default, str) else default or ()
         defaults = [convert(text) for text in texts]
@@ -153,8 +158,14 @@ class OptionParser:
             # argparse would append to a default list instead of replacing it.
             self._lists[action.dest] = defaults
         else:
-            value = defaults[0] if defaults else None
-            action = self.add(*flags, type=convert, help=shown, metavar="ADDRESS", default=value)
+            action = self.add(
+                *flags,
+                type=convert_unless_off if may_be_off else convert,
+                to_text=text_or_off if may_be_off else None,
+                help=shown,
+                metavar="ADDRESS|off" if may_be_off else "ADDRESS",
+                default=defaults[0] if defaults else None,
+            )
         if listens is not None:
             self.add_check(lambda options: self._check_addresses(options, action.dest, listens))
 
@@ -385,6 +396,7 @@ class OptionParser:
                 yield f"{path}: {long_names(secret)[0]}: {problem}"
 
     def _print(self, text: str) -> None:
+        escape_output()  # the program ends after it
         try:
             sys.stdout.write(text)
             sys.stdout.flush()

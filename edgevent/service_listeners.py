@@ -113,7 +113,8 @@ class Listeners:
             address: Where it is to listen, if that is known: the socket may have another name then.
 
         Returns:
-            A descriptor of the caller's own; ``None`` when there is no such socket.
+            A descriptor of the caller's own; ``None`` when there is no such socket, or when it is
+            in use already.
         """
         if name not in self._inherited:
             for other, fd in self._inherited.items():
@@ -122,6 +123,8 @@ class Listeners:
                     break
             else:
                 return None
+        if name in self._claimed or name in self.running:
+            return None
         self._claimed.add(name)
         return os.dup(self._inherited[name])
 
@@ -170,7 +173,7 @@ class Listeners:
 
     def _make(self, name: str, place: Place) -> AnyServer:
         settings: dict[str, Any] = {**place.settings, "name": name}
-        if name in self._inherited:
+        if name in self._inherited and name not in self._claimed:
             settings["socket"] = os.dup(self._inherited[name])
             for one in ("mode", "group"):  # a file that does without systemd is right with it, too
                 if settings.pop(one, None) is not None:

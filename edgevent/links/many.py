@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import limits
-from ..errors import EdgeventError
+from ..errors import EdgeventError, no_message
 from ..message import Message
 from .message import MessageConnection
 from .request import Request, reply_set
@@ -61,10 +61,14 @@ def broadcast(connections: Iterable[MessageConnection], message: Message) -> int
         How many took it.
 
     Raises:
+        UsageError: It is no message.
         WrongThreadError: A connection belongs to another thread.
         ForkedError: It belongs to the parent process.
     """
-    data = message.to_line()
+    try:
+        data = message.to_line()
+    except AttributeError:
+        raise no_message(message) from None
     taken = 0
     turns = None
     for connection in connections:

@@ -175,8 +175,7 @@ class Server(Connection):
         self._peers: set[BaseStream[Any]] = set()
         self._greetings: set[Greeting] = set()
         self._pause: Alarm | None = None
-        self._waits = 0
-        self._full = False
+        self._waits, self._full = 0, False
         self._conditions = Conditions(logger)
         self._listeners: Sequence[Listener | FifoListener] = listen(
             self.address,
@@ -218,10 +217,11 @@ class Server(Connection):
 
     def accept_waiting(self) -> None:
         """Accepts those who wait in the queue, as far as that is possible: a close resets them."""
-        before = -1
-        while self._is_listening() and self._pause is None and before < len(self._peers):
-            before = len(self._peers)
+        for _ in range(limits.BACKLOG):  # who is refused may come again, and again
+            before = self.counts.total()
             self._accept_all()
+            if before == self.counts.total():
+                break
 
     def process_accept(self, connection: Any) -> None:
         """Called in a turn with each new connection, before it is added."""

@@ -35,12 +35,12 @@ _JUST_BEFORE: Final = 0.5
 _LOOK_INTERVAL: Final = 0.02
 _TRACEBACKS: Final = logging.Formatter()
 
-_OWN_FIELDS: Final = {"id": "extra_id", "logger": "extra_logger"}
+_OWN_FIELDS: Final = {"id": "extra_id", "logger": "extra_logger", "severity": "extra_severity"}
 # What every record has; what else is there was given by extra=, or added by a formatter.
 _USUAL: Final = frozenset(
     [
         *vars(logging.makeLogRecord({})),
-        *("message", "asctime", "severity", "taskName", "components", "connection"),
+        *("message", "asctime", "taskName", "components", "connection"),
     ]
 )
 
@@ -71,9 +71,9 @@ class NetworkLogHandler(RecordHandler):
     Nothing in it switches greenlets, and nothing but :meth:`flush` and :meth:`close` waits. What
     the full queue does not take is lost, counted, and told in the log as soon as there is room. A
     record has as its fields ``id`` (it counts the records of this handler), ``logger``,
-    ``connection`` where it is about one, and what it was given by ``extra=``: an ``id`` or a
-    ``logger`` of that is ``extra_id`` or ``extra_logger``. Its components are those of
-    ``extra={"components": [...]}``, or the handler's.
+    ``connection`` where it is about one, and what it was given by ``extra=``: an ``id``, a
+    ``logger`` or a ``severity`` of that is ``extra_id``, ``extra_logger`` or ``extra_severity``.
+    Its components are those of ``extra={"components": [...]}``, or the handler's.
 
     Args:
         target: The server, for sentences.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import io
 import ipaddress
 import logging
 import re
@@ -20,6 +19,7 @@ from ..address import SCHEMES, Address
 from ..certificate import shown
 from ..durations import parse_duration
 from ..errors import AddressError, DurationError, EdgeventError, OptionError, UsageError
+from ..option_output import escape_output
 from ..options import OptionParser
 from ..tls import TlsOptions
 from .certificate_check import BAD, GOOD, UNREADABLE, Outcome, check_file, check_server
@@ -256,8 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # What is wrong is told here; the library's log would tell it a second time.
     logging.getLogger("edgevent").addHandler(_SILENT)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_output()
     try:
         return _run(_parser().parse(argv))
     except EdgeventError as error:

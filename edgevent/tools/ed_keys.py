@@ -14,6 +14,7 @@ from ..certificate import Certificate
 from ..errors import CertificateFileError, EdgeventError, OptionError, UsageError
 from ..keymaking import KEYS, is_name, make_authority, make_certificate
 from ..keypair import KeyPair
+from ..option_output import escape_output
 from ..options import OptionParser
 from .output import output_failed
 
@@ -205,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cannot be read, and after bad usage.
     """
     options = _parser().parse(argv)
+    escape_output()
     try:
         if not options.words:
             raise UsageError(f"expected one of {', '.join(_COMMANDS)}; --help tells more")

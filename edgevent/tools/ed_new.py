@@ -15,6 +15,7 @@ from typing import Final
 
 from ..drafts import write_together
 from ..errors import UsageError
+from ..option_output import escape_output
 from ..options import OptionParser
 from .output import output_failed, printable
 from .skeleton import make_files, next_steps
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all is written, 1 when it cannot be, 2 after bad usage.
     """
     options = _parser().parse(argv)
+    escape_output()
     folder = Path(options.folder)
     try:
         check_name(options.name)

@@ -24,6 +24,7 @@ from ..errors import (
     SigningKeyError,
     UsageError,
 )
+from ..option_output import escape_output
 from ..options import OptionParser
 from .output import output_failed, parse_count
 from .peer_options import Peer, add_peer_options, peer_at, read_peer
@@ -245,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger("edgevent").addHandler(_SILENT)  # what has failed is told here
     parser = _parser()
+    escape_output()
     words = sys.argv[1:] if argv is None else argv
     try:
         options = parser.read(words) if "--monitor" in words else parser.parse(words)

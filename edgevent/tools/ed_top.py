@@ -17,6 +17,7 @@ import gevent
 from ..communicatord.client_options import add_communicator_options, communicator_address
 from ..errors import AddressError, EdgeventError, OptionError, UsageError
 from ..links.client import Client
+from ..option_output import escape_output
 from ..options import OptionParser
 from .ending import until_signal
 from .output import not_there, output_failed, parse_count
@@ -179,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger("edgevent").addHandler(_SILENT)  # what has failed is told here
     options = _parser().parse(argv)
+    escape_output()
     try:
         return _run(options)
     except EdgeventError as error:

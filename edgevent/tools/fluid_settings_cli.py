@@ -41,6 +41,7 @@ from ..fluidsettings.names import ADMINISTRATOR, check_priority
 from ..fluidsettings.values import read_lines
 from ..fluidsettings.watch import SettingChange
 from ..option_groups import add_tls_options, tls_from_options
+from ..option_output import escape_output
 from ..options import OptionParser
 from . import settings_output as output
 from .ending import until_signal
@@ -437,6 +438,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.getLogger("edgevent").addHandler(_SILENT)  # what has failed is told here
     options = _parser().parse(sys.argv[1:] if argv is None else argv)
+    escape_output()
     try:
         return _work(options)
     except EdgeventError as error:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..definitions import Definition, Definitions, ParameterRule, load_definition
 from ..errors import DefinitionError
+from ..option_output import escape_output
 from ..options import OptionParser
 from .output import output_failed
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ends with 2 as well.
     """
     options = _parser().parse(argv)
+    escape_output()
     folders = Definitions(options.path_to_message_definitions)
     status = 0
     for name in options.names:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import logging
+import socket
+import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -21,6 +24,8 @@ logger = logging.getLogger("edgevent")
 # would not see that this one is gone. Here all watchers have ended before.
 _close: Final = get_original("os", "close")
 
+_UCRED: Final = struct.Struct("iII")  # man 7 unix, SO_PEERCRED: struct ucred
+
 
 class Credentials(NamedTuple):
     """Who is on the other side of a Unix socket, as the kernel noted when it connected."""
@@ -28,6 +33,13 @@ class Credentials(NamedTuple):
     pid: int
     uid: int
     gid: int
+
+
+def credentials_of(sock: _socket.socket) -> Credentials:
+    """Returns SO_PEERCRED of a Unix socket; the process is 0 where the kernel does not tell it."""
+    return Credentials(
+        *_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    )
 
 
 class StreamTransport(Protocol):

@@ -18,7 +18,7 @@ from ..address import Address
 from ..errors import ListenError, UsageError
 from ..runtime.clock import SYSTEM_CLOCK
 from ..runtime.turns import Turns, wait
-from .base import close_quietly
+from .base import close_quietly, credentials_of
 from .files import file_identity, group_number
 from .resolve import unix_sockaddr
 
@@ -98,12 +98,12 @@ def bind_unix(
     number = -1 if group is None else group_number(address, group)
     try:
         if address.is_abstract:
-            sock.bind(unix_sockaddr(address))
+            _bind_abstract(sock, address)
             if make_ready is not None:
                 make_ready()
             return SocketFile()
         with _only_one(address.path):
-            _remove_stale(address, address.path)
+            _remove_stale(sock, address)
             # The file takes the socket's mode (Linux, unix_bind_bsd): nobody passes the check of a
             # connect that ends only when this one listens.
             os.fchmod(sock.fileno(), 0)
@@ -113,6 +113,16 @@ def bind_unix(
         raise
     except OSError as error:
         raise ListenError(f"{address}: {error.strerror}", error.errno) from error
+
+
+def _bind_abstract(sock: _socket.socket, address: Address) -> None:
+    name = unix_sockaddr(address)
+    try:
+        sock.bind(name)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise _taken(address, _ask(sock, name)[1]) from error
 
 
 def _open_up(
@@ -153,25 +163,49 @@ def _only_one(path: str) -> Iterator[None]:
         close_quietly(descriptor)
 
 
-def _remove_stale(address: Address, path: str) -> None:
+def _remove_stale(sock: _socket.socket, address: Address) -> None:
     """Removes a socket that nobody listens to any more, and nothing else."""
+    path = address.path
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(f"{address}: there is something that is no socket", errno.EADDRINUSE)
-    # Its type does not matter: a live socket of another type answers EPROTOTYPE.
-    probe = _socket.socket(
-        socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
-    try:
-        code = probe.connect_ex(path)
-    finally:
-        probe.close()
+    code, holder = _ask(sock, path)
     if code == errno.ECONNREFUSED:
         os.unlink(path)
     elif code == errno.EACCES:
         raise ListenError(f"{address}: a socket of another user is there", code)
     elif code != errno.ENOENT:  # EAGAIN: its queue is full, so it is alive
-        raise ListenError(f"{address}: a live server has it", errno.EADDRINUSE)
+        raise _taken(address, holder)
+
+
+def _ask(sock: _socket.socket, name: str) -> tuple[int, str]:
+    """Connects to what has a name already; returns the errno, and who it is, if that is known."""
+    # Only one of the same type answers; a live socket of another type answers EPROTOTYPE.
+    kind = sock.type | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    probe = _socket.socket(socket.AF_UNIX, kind)
+    try:
+        code = probe.connect_ex(name)
+        return code, "" if code else _holder(credentials_of(probe).pid)
+    finally:
+        probe.close()
+
+
+def _holder(pid: int) -> str:
+    if pid == os.getpid():
+        return "this process"
+    if pid <= 0:  # of datagrams the kernel does not tell it, nor of another PID namespace
+        return ""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read().rstrip("\n")
+    except OSError:  # it has ended, and a child of it has the socket; or it may not be looked at
+        name = ""
+    return f"process {pid} ({name})" if name and name.isprintable() else f"process {pid}"
+
+
+def _taken(address: Address, holder: str) -> ListenError:
+    whose = f": {holder}" if holder else ""
+    return ListenError(f"{address}: a live server has it{whose}", errno.EADDRINUSE)

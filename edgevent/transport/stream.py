@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import limits
-from .base import Credentials, DescriptorTransport, drop_input
+from .base import Credentials, DescriptorTransport, credentials_of, drop_input
 
-_UCRED = struct.Struct("iII")  # man 7 unix, SO_PEERCRED: struct ucred
 _SO_PEERGROUPS = 59  # Linux 4.13, asm-generic/socket.h; Python has no name for it
 _GROUP_BYTES = 1024  # the most that Python's getsockopt takes: 256 groups
 
@@ -120,8 +119,7 @@ class SocketTransport(DescriptorTransport):
         """SO_PEERCRED of a Unix socket that is open."""
         if self._sock.family != socket.AF_UNIX or self._descriptor < 0:
             return None
-        data = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return Credentials(*_UCRED.unpack(data))
+        return credentials_of(self._sock)
 
     @property
     def groups(self) -> frozenset[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgevent import (
     Message,
     Server,
     UsageError,
+    limits,
 )
 
 KNOCK = """
@@ -94,6 +96,18 @@ def test_users_and_groups_that_are_let_in(
     assert server.counts["refused"] == (0 if allowed else 1)
     assert server.counts["accepted"] == (1 if allowed else 0)
     assert len(logged("refused unix:")) == (0 if allowed else 1)
+
+
+def test_all_who_wait_are_refused_before_a_server_is_replaced(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ACCEPTS_PER_TURN", 2)
+    server = ground.serve(echo(), f"unix:{tmp_path}/s", allow_users=[])
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(f"{tmp_path}/s")
+        server.accept_waiting()
+    assert server.counts["refused"] == 5
 
 
 @pytest.mark.parametrize("setting", ["allow_users", "allow_groups"])

@@ -71,6 +71,12 @@ def fill(peer: Quiet, message: Message = BIG) -> int:
     return count
 
 
+@pytest.mark.parametrize("wrong", ["NEWS", b"NEWS", None])
+def test_what_is_no_message_is_not_sent_to_many(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=f"a Message was expected, not a {type(wrong).__name__}"):
+        broadcast([], wrong)
+
+
 def test_a_server_says_how_long_its_peers_may_take_nothing(
     moved: Ground, clock: MovedClock, tmp_path: Path
 ) -> None:

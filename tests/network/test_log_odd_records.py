@@ -104,6 +104,7 @@ TOLD = [
     (odd(created=float("nan")), {"timestamp": "1"}),
     (odd(created=-1e300), {"timestamp": "1"}),
     (odd(id="mine", logger="mine"), {"fields": "id:{},logger:a,extra_id:mine,extra_logger:mine"}),
+    (odd(severity="high"), {"fields": "id:{},logger:a,extra_severity:high"}),
     (odd(of_mine=Textless()), {"fields": "id:{},logger:a,of_mine:<Textless without a text>"}),
     (odd(connection=Textless()), {"fields": "id:{},logger:a,connection:<Textless without a text>"}),
     (odd(components=7), {"components": "7"}),
@@ -121,6 +122,14 @@ def test_what_can_be_told_is_told(server: LogServer, handler: NetworkLogHandler)
     ):
         for name, text in wanted.items():
             assert message[name].startswith(text.format(number)), (vars(record), message)
+
+
+def test_a_handler_that_shows_the_severity_leaves_the_one_of_the_user() -> None:
+    shown = LineFormatter("%(severity)s")
+    given, plain = odd(severity="high"), odd()
+    assert (shown.format(given), shown.format(plain)) == ("information", "information")
+    assert vars(given)["severity"] == "high"
+    assert "severity" not in vars(plain)
 
 
 def test_a_key_that_is_no_text(server: LogServer, handler: NetworkLogHandler) -> None:

@@ -82,7 +82,7 @@ def test_a_stale_datagram_socket_is_replaced(path: Path) -> None:
 
 
 def test_a_live_server_keeps_its_path(path: Path, live: socket.socket) -> None:
-    refuse(path, "a live server has it", errno.EADDRINUSE)
+    refuse(path, "a live server has it: this process", errno.EADDRINUSE)
     live.accept()[0].close()  # the connection that has asked
     assert is_open(path)
 
@@ -103,7 +103,7 @@ def test_a_live_datagram_socket_keeps_its_path(path: Path) -> None:
 
 def test_two_servers_of_one_program_do_not_share_a_path(path: Path) -> None:
     listener = listen_at(path)
-    refuse(path, "a live server has it", errno.EADDRINUSE)
+    refuse(path, "a live server has it: this process", errno.EADDRINUSE)
     listener.close()
 
 
@@ -306,7 +306,9 @@ def test_an_abstract_name_is_listened_to_and_has_no_file(tmp_path: Path) -> None
     assert listener.local == f"unix:@{tmp_path}"
     assert is_open(Path(f"\0{tmp_path}"))
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ListenError, match=f"^unix:@{tmp_path}: Address already in use$"):
+    whose = "a live server has it: this process"
+    with pytest.raises(ListenError, match=f"^unix:@{tmp_path}: {whose}$") as caught:
         listen_at(f"@{tmp_path}")
+    assert caught.value.errno == errno.EADDRINUSE
     listener.close()
     listen_at(f"@{tmp_path}").close()

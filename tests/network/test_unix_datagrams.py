@@ -306,7 +306,7 @@ def test_a_stale_file_is_replaced_and_a_live_server_is_not(tmp_path: Path) -> No
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(path))
     with DatagramServer(f"unixgram:{path}", echo()) as server:
-        with pytest.raises(ListenError, match="a live server has it"):
+        with pytest.raises(ListenError, match=f"^unixgram:{path}: a live server has it$"):
             DatagramServer(f"unixgram:{path}")
         inode = path.stat().st_ino
         assert server.addresses == [f"unixgram:{path}"]

@@ -81,6 +81,17 @@ def test_a_value_is_set_printed_and_deleted(cli: Cli) -> None:
     )
 
 
+def test_a_value_that_the_encoding_of_the_output_does_not_have_is_escaped(
+    daemon: Near, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("set", NAME, "Grüße") == (0, [], "")
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["--address", daemon.address, "history", NAME]) == 0
+    output.flush()
+    assert b" Gr\\xfc\\xdfe " in output.buffer.getvalue()  # type: ignore[attr-defined]
+
+
 def test_values_are_objects_on_request(cli: Cli) -> None:
     assert cli("--json", "set", NAME, "Hi")[1] == [json.dumps({"name": NAME, "reason": "new"})]
     assert json.loads(cli("--json", "get", NAME)[1][0]) == {"name": NAME, "value": "Hi"}

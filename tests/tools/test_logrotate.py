@@ -168,6 +168,8 @@ def test_a_peer_that_is_neither_local_nor_knows_the_code_is_refused(
         ((), "127.0.0.1:4988", "udp://127.0.0.1:4988"),
         (("--logrotate-listen=127.0.0.2",), "127.0.0.1:4988", "udp://127.0.0.2:4988"),
         (("--logrotate-listen=unixgram:/run/x",), "127.0.0.1:4988", "unixgram:/run/x"),
+        (("--logrotate-listen=off",), "127.0.0.1:4988", None),
+        (("--logrotate-listen=off",), None, None),
     ],
 )
 def test_the_address_of_the_options(

@@ -328,6 +328,14 @@ def test_a_check_is_no_part_of_a_start(tmp_path: Path) -> None:
     assert parser.parse(["what", "--wanted=w"]).what == "what"
 
 
+def test_a_value_that_the_encoding_of_the_output_does_not_have_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "é.conf").write_text("component = é\n", encoding="utf-8")
+    variables = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run("snaplog", "--config=é.conf", "--show-config", folder=tmp_path, **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "component = \\xe9  # \\xe9.conf:1\n" in done.stdout
+
+
 def test_an_error_before_the_output_is_one_line(tmp_path: Path, capsys: Captured) -> None:
     for option in ("--show-config", "--write-out-config-file=x"):
         assert ending(full(tmp_path), option, "--patience=soon") == 2

@@ -17,6 +17,7 @@ from edgevent.communicatord.daemon import Daemon
 from edgevent.communicatord.link_settings import LinkSettings
 from edgevent.errors import ListenError, OptionError
 from edgevent.service_listeners import Listeners
+from edgevent.service_places import parse_listener
 from edgevent.systemd import InheritedSocket
 from edgevent.testing.starting import StartedService
 
@@ -104,7 +105,33 @@ def test_what_is_claimed_is_no_listener_of_the_service(
     found = listeners.claim("remote", None if by == "name" else Address("tcp", "127.0.0.1", port))
     assert found is not None
     os.close(found)
+    again = ("remote", Address("tcp", "127.0.0.1", port))
+    assert [listeners.claim(*again), listeners.claim("another", again[1])] == [None, None]
     assert listeners.with_inherited({}) == {}
+    listeners.close()
+
+
+def test_what_a_listener_of_the_service_has_is_not_claimed(
+    communicator: Communicator, listening: socket.socket
+) -> None:
+    given = [InheritedSocket(os.dup(listening.fileno()), "main")]
+    listeners = Listeners(communicator, Dispatcher(), None, given)
+    listeners.commit(listeners.prepare({}))
+    assert list(listeners.running) == ["main"]
+    assert listeners.claim("main", None) is None
+    assert listeners.claim("other", Address("tcp", *listening.getsockname())) is None
+    listeners.close()
+
+
+def test_a_listener_of_the_name_of_what_is_claimed_opens_its_own(
+    communicator: Communicator, listening: socket.socket, tmp_path: Path
+) -> None:
+    given = [InheritedSocket(os.dup(listening.fileno()), "main")]
+    listeners = Listeners(communicator, Dispatcher(), None, given)
+    os.close(listeners.claim("main", None) or -1)
+    address = f"unix:{tmp_path}/s"
+    listeners.commit(listeners.prepare({"main": parse_listener("main", address)}))
+    assert listeners.addresses == [address]
     listeners.close()
 
 
