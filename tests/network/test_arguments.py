@@ -32,6 +32,7 @@ from edgevent import (
     connect,
     deadline,
 )
+from edgevent.arguments import refuse_names
 
 NOWHERE = "unix:@edgevent-nobody-is-here"
 loose: Any = None  # what follows is refused by a type checker too
@@ -91,7 +92,10 @@ def call(function: Any, *arguments: Any, **named: Any) -> Callable[[], Any]:
         (call(Dispatcher, 5), "Dispatcher: too many arguments .*: none$"),
         (call(connect, NOWHERE, timeout=1), "connect: .*did you mean connect_timeout?"),
         (call(connect, 5), "an address is text"),
+        (call(connect, NOWHERE, connect_timeout=1, timout=1), "connect: .*'timout'"),
         (call(StreamConnection, 5), "an address is text"),
+        (call(StreamConnection, NOWHERE, timout=1), "StreamConnection: .*connect_timeout"),
+        (call(StreamConnection, NOWHERE, connect_timeout="2s"), "StreamConnection: .* mean 2.0?"),
         (call(ReadyConnection, "x"), "'x' is no descriptor"),
         (call(deadline, "3s"), "deadline: a number of seconds was expected, not '3s'"),
         (call(Message, "A", 5), "A: the parameters are a mapping .*not a int"),
@@ -102,6 +106,19 @@ def test_what_is_wrong_is_named(made: Callable[[], Any], sentence: str) -> None:
         made()
     assert "\n" not in str(raised.value)
     assert "xyz" not in str(raised.value)  # it may be a secret
+
+
+def test_a_text_of_a_class_of_its_own_is_a_text() -> None:
+    assert Timer(1.0, print, name=type("Name", (str,), {})("tick")).name == "tick"
+
+
+def test_a_class_that_takes_any_name_says_which_it_knows() -> None:
+    class Loose:
+        def __init__(self, colour: str = "", **rest: object) -> None:
+            refuse_names(Loose, rest)
+
+    with pytest.raises(UsageError, match=r"Loose: .*'colur'; did you mean colour\?"):
+        Loose(colur="red")
 
 
 def test_numbers_of_other_packages_are_numbers() -> None:
