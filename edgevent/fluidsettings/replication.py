@@ -326,8 +326,7 @@ def _messages(entries: Iterable[Entry], is_new: Callable[[Entry], bool]) -> Iter
     Args:
         is_new: Says of which ones nobody else can know; these are in messages of their own.
     """
-    key: Callable[[Entry], tuple[str, bool]] = lambda one: (one.name, is_new(one))  # noqa: E731
-    for (_, new), of_name in groupby(entries, key):
+    for (_, new), of_name in groupby(entries, lambda one: (one.name, is_new(one))):
         part: list[Entry] = []
         size = 0
         for one in of_name:

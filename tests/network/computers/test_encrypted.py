@@ -131,7 +131,10 @@ def test_two_daemons_that_dial_each_other_at_once_keep_one_link(ground: Ground) 
     one = Computer(ground, "one", plain.format(5), secure=tls, tls=options(tls.host)).start()
     tls = replace(tls, host="127.0.0.2")
     two = Computer(ground, "two", plain.format(9), secure=tls, tls=options(tls.host)).start()
-    are_linked = lambda: one.linked() == {"two"} and two.linked() == {"one"}  # noqa: E731
+
+    def are_linked() -> bool:
+        return one.linked() == {"two"} and two.linked() == {"one"}
+
     for _ in range(2):
         # Each is the greater one, by the address that the other one knows.
         one.links.reach(Address.parse(address(two)))
