@@ -170,22 +170,23 @@ class TextFramer(_Lines):
 
     def feed(self, data: bytes) -> list[str]:
         """Returns the lines that ``data`` completes, up to one that is too long."""
-        rest, limit, size = self._rest, self.max_line_bytes, len(data)
-        if size > limit or self.too_long:
+        limit = self.max_line_bytes
+        if len(data) > limit or self.too_long:
             return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
-        if rest is None and 0 <= data.find(b"\n") == size - 1:  # one line, as most are
-            return [data[:-1].decode("utf-8", "surrogateescape")]
+        # All lines at once: no character crosses a newline, so it comes to the same.
+        rest = self._rest
+        if rest is None:
+            lines = data.decode("utf-8", "surrogateescape").split("\n")
+            if lines.pop():  # a line has begun, and may end within a character
+                self._rest = bytearray(data[data.rfind(b"\n") + 1 :])
+            return lines
         last = data.rfind(b"\n")
         if last < 0:
             return [line.decode("utf-8", "surrogateescape") for line in self.cut(data)]
-        # All lines at once: no character crosses a newline, so it comes to the same.
-        block: bytes | bytearray = data[:last]
-        if rest is not None:
-            if len(rest) + data.index(b"\n") > limit:
-                self._stop()
-                return []
-            rest += block
-            block = rest
+        if len(rest) + data.index(b"\n") > limit:
+            self._stop()
+            return []
+        rest += data[:last]
         tail = data[last + 1 :]
         self._rest = bytearray(tail) if tail else None
-        return block.decode("utf-8", "surrogateescape").split("\n")
+        return rest.decode("utf-8", "surrogateescape").split("\n")

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from .errors import MessageError
-from .wire import Header, Layout, build_header, check_layout, check_text, refuse
+from .values import check_text, refuse
+from .wire import Header, Layout, build_header, check_layout
 
 JSON_KEYS: Final = ("sent-from-server", "sent-from-service", "server", "service", "command")
 

@@ -18,22 +18,19 @@ from .durations import parse_timespec
 from .errors import AddressError, DurationError, MessageError
 from .json_form import read_json, write_json
 from .limits import MAX_PARAMETERS
+from .values import as_read, to_text
 from .wire import (
     BLANKS,
     NO_LAYOUT,
     Header,
     Layout,
-    as_read,
     build_header,
     built_headers,
     check_layout,
-    escape_all,
-    is_plain,
+    check_parameters,
     known_lines,
-    layouts,
     read_text,
-    to_text,
-    to_texts,
+    write_parameters,
 )
 
 _D = TypeVar("_D")
@@ -70,16 +67,15 @@ class Message:
         'sums/ADD a=2;b=40'
     """
 
-    __slots__ = ("_found", "_header", "_layout", "_line", "_parameters", "_plain", "_wire", "match")
+    __slots__ = ("_body", "_found", "_header", "_layout", "_line", "_parameters", "match")
 
     # The values stand in _parameters, or, until they are first asked for, in _found.
     _header: Header
     _layout: Layout
     _parameters: dict[str, str] | None
     _found: re.Match[str] | None
-    _plain: bool | None  # whether all values are written as they are; None: not looked at yet
+    _body: str | None  # what is written of the parameters, once that was made; not beside _line
     _line: bytes | None  # the text form with its newline, once it was made
-    _wire: bytes  # the same without it; not set before it is asked for, which streams never do
     match: re.Match[str] | None
 
     def __init__(
@@ -96,13 +92,9 @@ class Message:
         key = (sent_from_server, sent_from_service, server, service, command)
         self._header = built_headers.get(key) or build_header(key)
         if parameters:
-            texts, self._plain = to_texts(parameters, command)
-            layout = layouts.get(tuple(texts))
-            self._layout = layout or check_layout(texts, MAX_PARAMETERS, command)
-            self._parameters = texts
+            self._parameters, self._layout, self._body = check_parameters(parameters, command)
         else:
-            self._parameters, self._plain = {}, True
-            self._layout = NO_LAYOUT
+            self._parameters, self._layout, self._body = {}, NO_LAYOUT, ""
         self._found = self._line = self.match = None
 
     @classmethod
@@ -263,14 +255,10 @@ class Message:
         """Makes an answer: it goes to this message's sender, and copies its ``serial``."""
         key = ("", "", self._header[0], self._header[1], command)
         header = built_headers.get(key) or build_header(key)
-        texts, plain = to_texts(parameters, command) if parameters else ({}, True)
         serial = self.get("serial")
-        if serial is not None and "serial" not in texts:
-            texts["serial"] = serial
-            plain = plain and (serial.isalnum() or is_plain(serial))
-        layout = layouts.get(tuple(texts)) or check_layout(texts, MAX_PARAMETERS, command)
+        texts, layout, body = check_parameters(parameters or {}, command, serial)
         message = _make(header, layout, texts)
-        message._plain = plain
+        message._body = body
         return message
 
     def with_parameters(
@@ -280,13 +268,9 @@ class Message:
         changes = {**parameters, **more} if parameters and more else parameters or more
         header = self._header
         texts = (self._parameters or self._all()).copy()
-        plain = self._plain
-        if plain is None:
-            plain = self._plain = is_plain("".join(texts.values()))
         for name, value in changes.items():
             if type(value) is not str or not value.isalnum():  # what is, the wire can carry
                 value = to_text(value, name, header[4])
-                plain = None
             texts[name] = value
         layout = self._layout
         if len(texts) != layout.count:
@@ -295,9 +279,7 @@ class Message:
                 layout = longer or layout.extend(name, texts, header[4])
             else:
                 layout = check_layout(texts, MAX_PARAMETERS, header[4])
-        message = _make(header, layout, texts)
-        message._plain = plain
-        return message
+        return _make(header, layout, texts)
 
     def without_parameters(self, *names: str) -> Message:
         """Makes the same message without some parameters."""
@@ -319,30 +301,24 @@ class Message:
     # --- writing ----------------------------------------------------------------------------------
 
     def __bytes__(self) -> bytes:
-        """The canonical text form, UTF-8, without a newline; built once."""
-        try:
-            return self._wire
-        except AttributeError:
-            wire = self._wire = (self._line or self.to_line())[:-1]
-            return wire
+        """The canonical text form, UTF-8, without a newline."""
+        return (self._line or self.to_line())[:-1]
 
     def to_line(self) -> bytes:
         """The canonical text form with its newline, as streams carry it; made once."""
         line = self._line
         if line is None:
-            layout = self._layout
-            if layout.pick is None:
+            body = self._body
+            if body is None:
+                body = write_parameters(self._layout, self._parameters or self._all())
+            if not body:
                 text = f"{self._header[5]}\n"
+            elif body[-1] in BLANKS:  # a reader trims the line, and would trim the last value too
+                text = f"{self._header[5]} {body};\n"
             else:
-                parameters = self._parameters or self._all()
-                if self._plain or is_plain("".join(parameters.values())):
-                    body = layout.form % layout.pick(parameters)
-                else:
-                    body = escape_all(parameters)
-                # A reader trims the line, and would trim the last value with it.
-                end = ";\n" if body[-1] in BLANKS else "\n"
-                text = f"{self._header[5]} {body}{end}"
+                text = f"{self._header[5]} {body}\n"
             line = self._line = text.encode("utf-8", "surrogateescape")
+            self._body = None
         return line
 
     def line_with(self, name: str, text: str) -> bytes:
@@ -353,15 +329,19 @@ class Message:
             text: Letters and digits only.
         """
         layout = self._layout
-        texts = (self._parameters or self._all()).copy()
-        if not (self._plain or is_plain("".join(texts.values()))):
-            return self.with_parameters({name: text}).to_line()
-        texts[name] = text
-        longer = layout.plus.get(name) or layout.extend(name, texts, self._header[4])
-        assert longer.pick is not None
-        body = longer.form % longer.pick(texts)
-        end = ";\n" if body[-1] in BLANKS else "\n"
-        return f"{self._header[5]} {body}{end}".encode("utf-8", "surrogateescape")
+        if layout.last < name:  # it is written behind all others
+            body = self._body
+            if body is None:
+                body = self._body = write_parameters(layout, self._parameters or self._all())
+            between = ";" if body else ""
+            line = f"{self._header[5]} {body}{between}{name}={text}\n"
+        else:
+            texts = {**(self._parameters or self._all()), name: text}
+            longer = layout.plus.get(name) or layout.extend(name, texts, self._header[4])
+            body = write_parameters(longer, texts)
+            end = ";" if body[-1] in BLANKS else ""
+            line = f"{self._header[5]} {body}{end}\n"
+        return line.encode("utf-8", "surrogateescape")
 
     def __str__(self) -> str:
         return bytes(self).decode("utf-8", "surrogateescape")
@@ -414,7 +394,7 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     message._header = header
     message._layout = layout
     message._parameters = texts
-    message._found = message._plain = message._line = message.match = None
+    message._body = message._found = message._line = message.match = None
     return message
 
 
@@ -441,7 +421,7 @@ def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
             message._header = header
             message._layout = layout
             message._found = found
-            message._parameters = message._plain = message._line = message.match = None
+            message._body = message._parameters = message._line = message.match = None
             return message
     text = text.strip(BLANKS)
     if "\0" in text:

@@ -9,37 +9,16 @@ What belongs to one message object is in :mod:`edgevent.message`; what is shared
 
 from __future__ import annotations
 
-import base64
-import decimal
-import ipaddress
-import math
 import operator
-import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Union
+from typing import Any, Final, NamedTuple
 
-from .address import Address
 from .errors import NOT_MADE, MessageError
 from .limits import MAX_PARAMETERS
-
-Value = Union[
-    str,
-    int,
-    float,
-    bool,
-    bytes,
-    decimal.Decimal,
-    Address,
-    ipaddress.IPv4Address,
-    ipaddress.IPv6Address,
-    "os.PathLike[str]",
-]
-"""What may be given as a parameter's value; all of it becomes text (``bytes`` as base64)."""
+from .values import NAME, check_text, refuse, show_name, to_text
 
 BLANKS: Final = " \t\n\r\v\f"  # the wire's trim is ASCII only; str.strip() would take U+00A0 too
-_NUMBERS: Final = (float, decimal.Decimal)
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _COMMAND: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _PLACE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[.*?]|", re.ASCII)
 _SENDER: Final = re.compile(r"<([^:]*):([^:]*)", re.ASCII)
@@ -60,18 +39,19 @@ class Header(NamedTuple):
 class Layout:
     """The names of a message's parameters, in the order in which they came: checked once."""
 
-    __slots__ = ("count", "form", "index", "names", "pick", "pieces", "plus", "uses")
+    __slots__ = ("count", "form", "index", "last", "names", "pick", "pieces", "plus", "uses")
 
     compiled = 0  # of all layouts
 
     def __init__(self, names: tuple[str, ...], command: str) -> None:
         for name in names:
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 why = "has a bad name: letters, digits and '_' were expected, no digit first"
                 raise refuse(name, command, why)
         ordered = sorted(names)
         self.names = names
         self.count = len(names)
+        self.last = ordered[-1] if names else ""  # what is written last
         self.form = ";".join([f"{name}=%s" for name in ordered])
         self.pick = operator.itemgetter(*ordered) if names else None
         self.index = {name: group for group, name in enumerate(names, 1)}
@@ -130,11 +110,6 @@ NO_LAYOUT: Final = Layout((), "")
 known_lines: dict[str, tuple[Header, Layout, Callable[[str], re.Match[str] | None]]] = {}
 
 
-def _show(text: str, limit: int = 40) -> str:
-    """Quotes at most ``limit`` characters of a name for an error."""
-    return ascii(text if len(text) <= limit else text[:limit] + "...")
-
-
 def build_header(key: tuple[str, str, str, str, str]) -> Header:
     """Checks the five names and returns their header."""
     for name in key:
@@ -144,7 +119,7 @@ def build_header(key: tuple[str, str, str, str, str]) -> Header:
     from_server, from_service, server, service, command = [str.__str__(name) for name in key]
     if not _COMMAND.fullmatch(command):
         raise MessageError(
-            f"{_show(command)} is no command: upper-case letters, digits and '_' were expected,"
+            f"{show_name(command)} is no command: upper-case letters, digits and '_' were expected,"
             " a letter or '_' first",
             command=command[:64],
         )
@@ -156,7 +131,7 @@ def build_header(key: tuple[str, str, str, str, str]) -> Header:
     ):
         if not _PLACE.fullmatch(name):
             raise MessageError(
-                f"{command}: {_show(name)} is no {what}: letters, digits and '_' were expected,"
+                f"{command}: {show_name(name)} is no {what}: letters, digits and '_' were expected,"
                 " or one of '.', '*', '?'",
                 command=command,
             )
@@ -179,11 +154,13 @@ def parse_header(text: str) -> Header:
         sender, _, rest = text.partition(" ")
         found = _SENDER.fullmatch(sender)
         if found is None:
-            raise MessageError(f"the sender {_show(sender)} is not of the form '<server:service '")
+            raise MessageError(
+                f"the sender {show_name(sender)} is not of the form '<server:service '"
+            )
         sender, target = found.groups()
     found = _TARGET.fullmatch(rest)
     if found is None:
-        raise MessageError(f"{_show(rest)} is not of the form '[[server:]service/]COMMAND'")
+        raise MessageError(f"{show_name(rest)} is not of the form '[[server:]service/]COMMAND'")
     server, service, lone_server, command = found.groups()
     key = (sender, target, server or lone_server or "", service or "", command)
     header = built_headers.get(key) or build_header(key)
@@ -208,11 +185,17 @@ def find_layout(names: tuple[str, ...], command: str) -> Layout:
     return layout
 
 
-def to_texts(parameters: Mapping[str, Any], command: str) -> tuple[dict[str, str], bool]:
-    """Turns each value into a text that the wire can carry.
+def check_parameters(
+    parameters: Mapping[str, Any], command: str, serial: str | None = None
+) -> tuple[dict[str, str], Layout, str | None]:
+    """Turns each value into a text that the wire can carry, and checks the names.
+
+    Args:
+        serial: Becomes a parameter too, when there is none of that name.
 
     Returns:
-        The texts, and whether all of them are written as they are.
+        The texts, their layout, and what is written of them; ``None`` in its place when that is
+        not yet known, see :func:`write_parameters`.
     """
     try:
         texts = dict(parameters)
@@ -228,82 +211,20 @@ def to_texts(parameters: Mapping[str, Any], command: str) -> tuple[dict[str, str
                 if type(other) is not str:
                     texts[name] = to_text(other, name, command)
             break
-    joined = "".join(texts.values())  # one look at all of them costs less than one at each
-    if "\0" in joined or not joined.isascii():
+    if serial is not None and "serial" not in texts:
+        texts["serial"] = serial
+    layout = layouts.get(tuple(texts)) or check_layout(texts, MAX_PARAMETERS, command)
+    if layout.pick is None:
+        return texts, layout, ""
+    body = layout.form % layout.pick(texts)  # one look at all of them costs less than one at each
+    if "\0" in body or not body.isascii():
         for name, text in texts.items():
             texts[name] = check_text(text, name, command)
-    plain = not (
-        "\\" in joined or ";" in joined or '"' in joined or "\n" in joined or "\r" in joined
-    )
-    return texts, plain
-
-
-def to_text(value: object, name: str, command: str) -> str:
-    """Turns one value into the text that stands for it."""
-    if isinstance(value, str):
-        text = str.__str__(value)  # plain, whatever a subclass makes of format()
-    elif isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, int):
-        try:
-            text = str(int(value))
-        except ValueError as error:  # sys.set_int_max_str_digits()
-            raise refuse(name, command, "has too many digits to be written") from error
-    elif isinstance(value, float) and math.isfinite(value):
-        text = repr(float(value))
-    elif isinstance(value, (bytes, bytearray, memoryview)):
-        text = base64.b64encode(value).decode("ascii")
-    elif isinstance(value, Address):
-        text = value.endpoint
-    elif isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)) or (
-        isinstance(value, decimal.Decimal) and value.is_finite()
-    ):
-        text = str(value)
-    elif isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
-        text = path
-    else:
-        kind = "not finite" if isinstance(value, _NUMBERS) else f"a {type(value).__name__}"
-        expected = "str, int, float, bool, bytes, an address or a path was expected"
-        raise refuse(name, command, f"is {kind} and cannot be sent as text; {expected}")
-    if "\0" in text or not text.isascii():
-        text = check_text(text, name, command)
-    return text
-
-
-def as_read(text: str) -> str:
-    """Gives a text as its reader will see it.
-
-    A lone surrogate stands for a byte that is no UTF-8 (``surrogateescape``). Several of them may
-    stand for bytes that are a character together: then it is that character.
-
-    Raises:
-        UnicodeEncodeError: A surrogate stands for no byte.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    return text
-
-
-def check_text(text: str, name: object, command: str) -> str:
-    """Gives a text as its reader will see it, and refuses what the wire cannot carry."""
-    if "\0" in text:
-        raise refuse(name, command, "holds a NUL, which no message can carry")
-    try:
-        return as_read(text)
-    except UnicodeEncodeError:
-        why = "holds a lone surrogate, which no message can carry"
-        raise refuse(name, command, why) from None
-
-
-def refuse(name: object, command: str, why: str) -> MessageError:
-    """Makes the error about one parameter, whose name may be anything."""
-    if not isinstance(name, str):
-        return MessageError(f"{command}: a parameter's name is a {type(name).__name__}, not a str")
-    shown = _show(name)[1:-1] if _NAME.fullmatch(name) else _show(name)
-    text = f"{command}: parameter {shown} {why}"
-    return MessageError(text, command=command, parameter=name[:64], message=NOT_MADE)
+        return texts, layout, None
+    # As write_parameters does, without the cost of a call.
+    if "\\" in body or '"' in body or "\n" in body or "\r" in body:
+        return texts, layout, None
+    return texts, layout, body if body.count(";") < layout.count else None
 
 
 def escape(value: str) -> str:
@@ -313,13 +234,20 @@ def escape(value: str) -> str:
     return value
 
 
-def is_plain(text: str) -> bool:
-    """Whether values that are joined to this text can all be written as they are."""
-    return not ("\\" in text or ";" in text or '"' in text or "\n" in text or "\r" in text)
-
-
-def escape_all(parameters: dict[str, str]) -> str:
-    return ";".join([name + "=" + escape(parameters[name]) for name in sorted(parameters)])
+def write_parameters(layout: Layout, texts: dict[str, str]) -> str:
+    """Returns what is written of texts that were checked: sorted, and escaped where need be."""
+    if layout.pick is None:
+        return ""
+    body: str = layout.form % layout.pick(texts)
+    if not (
+        "\\" in body
+        or '"' in body
+        or "\n" in body
+        or "\r" in body
+        or body.count(";") >= layout.count  # one of them stands in a value
+    ):
+        return body
+    return ";".join([name + "=" + escape(texts[name]) for name in sorted(texts)])
 
 
 def unescape(value: str, quoted: bool) -> str:
@@ -333,7 +261,7 @@ def unescape(value: str, quoted: bool) -> str:
 
 def _refuse_parameter(command: str, piece: str) -> MessageError:
     return MessageError(
-        f"{command}: 'name=value' was expected where {_show(piece.partition('=')[0])} stands",
+        f"{command}: 'name=value' was expected where {show_name(piece.partition('=')[0])} stands",
         command=command,
         parameter=piece.partition("=")[0][:64],
         message=NOT_MADE,
@@ -360,7 +288,7 @@ def parse_escaped(body: str, command: str) -> dict[str, str]:
     while position < end:
         equals = body.find("=", position)
         name = body[position:equals]
-        if equals < 0 or not _NAME.fullmatch(name):
+        if equals < 0 or not NAME.fullmatch(name):
             raise _refuse_parameter(command, body[position : position + 80])
         position = equals + 1
         quoted = body.startswith('"', position)

@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "durations",
         "arguments",
         "address",
+        "values",
         "wire",
         "json_form",
         "message",

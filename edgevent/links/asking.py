@@ -22,7 +22,7 @@ from ..transport.fd import FdTransport
 from ..transport.rights import Fds, fd_numbers
 from .carrying import CarryingStream
 from .fds import with_count
-from .request import NO_REPLIES, Request, RequestTable, reply_set
+from .request import NEXT, NO_REPLIES, Request, RequestTable, reply_set
 
 
 class AskingStream(CarryingStream):
@@ -107,15 +107,12 @@ class AskingStream(CarryingStream):
         if fds and (numbers := fd_numbers(fds)):
             message = with_count(message, len(numbers))
         table = self._requests or self._open_table()
-        number: str | None
+        number: str | None = NEXT
         try:
-            if not serial:
-                number, line = None, message.to_line()
-            elif "serial" in message._layout.index:  # get() costs a call
-                number, line = message["serial"], message.to_line()
-            else:
-                number = table.next_serial()
-                line = message.line_with("serial", number)
+            if "serial" in message._layout.index:  # get() costs a call
+                number = message["serial"] if serial else None
+            elif not serial:
+                number = None
         except AttributeError:
             raise no_message(message) from None
         outbox = self._outbox
@@ -127,6 +124,7 @@ class AskingStream(CarryingStream):
             self._read_on()
         request = table.add(message, replies, number, timeout)
         try:
+            line = message.line_with("serial", request.key) if number is NEXT else message.to_line()
             if len(line) > self.max_line_bytes:
                 self.check_size(message, line)
             if numbers:
@@ -202,14 +200,13 @@ class AskingStream(CarryingStream):
         if table is None:
             return units
         left: list[Any] = []
-        take = table.take
         for unit in units:
             try:
                 message = parse_text(unit)
             except MessageError:
                 left.append(unit)  # its turn says what is wrong with it
             else:
-                if not take(message):
+                if not table.take(message):
                     left.append(message)
         return left
 

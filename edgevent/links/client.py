@@ -23,10 +23,11 @@ from ..errors import (
     ConnectError,
     ConnectionLostError,
     EdgeventError,
+    MessageError,
     NetworkError,
     UsageError,
 )
-from ..message import Message
+from ..message import Message, parse_text
 from ..runtime.clock import SYSTEM_CLOCK, Clock
 from ..runtime.native import get_ident
 from ..runtime.turns import wait as wait_turns
@@ -339,15 +340,19 @@ class Client(MessageConnection):
 
     def take_units(self, units: list[Any]) -> list[Any]:
         """Without a dispatcher, answers HELP and ALIVE at once."""
-        if self._takes_turns():
+        if self._dispatcher is not None or self._communicator is not None:
             return super().take_units(units)
         if self._fds is not None:
             units = self.assign_fds(units)
         left: list[Any] = []
-        self._arriving = left
+        table = self._requests
         for unit in units:
-            message = self.unpack(unit)
-            if message is None or (self._requests is not None and self._requests.take(message)):
+            try:
+                message = parse_text(unit) if unit.__class__ is str else unit
+            except MessageError as error:
+                self._refuse_line(unit, error)
+                continue
+            if table is not None and table.take(message):
                 continue
             if message.command in _ANSWERED:
                 self._answer_default(message)
@@ -357,8 +362,10 @@ class Client(MessageConnection):
                 self.mark_done()
                 if in_run:
                     continue  # else whoever receives is to see it, too
+            self._arriving = left
             left.append(message)
-        self._arriving = ()
+        if left:
+            self._arriving = ()
         if self._fds is not None:
             self.weigh(left)
         return left

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+import math
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -22,7 +22,7 @@ from ..errors import (
 from ..limits import LATE_ANSWER_TIMEOUT, LATE_ANSWERS
 from ..message import Message
 from ..runtime.clock import Alarm, Clock
-from ..runtime.turns import Turns
+from ..runtime.turns import Turns, switch
 
 logger = logging.getLogger("edgevent")
 
@@ -30,13 +30,13 @@ _ERRORS: Final = frozenset({"UNKNOWN", "INVALID"})
 _BROADCAST: Final = frozenset({".", "*", "?"})
 NO_REPLIES: Final[frozenset[str]] = frozenset()
 _SERIAL_DIGITS: Final = 16
+NEXT: Final = "\0"  # no message has such a serial
 
 
 class Request:
     """One request, from its sending to its answer."""
 
     # Values that most requests never change stand here, once for all: no __slots__.
-    order = 0
     late_until = 0.0  # until when an answer that was dropped may have been this one's
     record: object = None  # what a permanent link has to remember of what it sent,
     position = 0  # and how much that was before this request
@@ -46,13 +46,20 @@ class Request:
     target = ""  # the same as it is written, with its server if that was named
 
     def __init__(
-        self, command: str, replies: frozenset[str], key: str, timeout: float, deadline: float
+        self,
+        command: str,
+        replies: frozenset[str],
+        key: str,
+        timeout: float,
+        deadline: float,
+        order: int = 0,
     ) -> None:
         self.command = command
         self.replies = replies
         self.key = key  # the serial, or for a request without one a text that no serial can be
         self.timeout = timeout
         self.deadline = deadline
+        self.order = order  # by which those of one table came
 
     def result(self) -> Message:
         """Returns the answer, or raises what came in its place."""
@@ -114,12 +121,10 @@ class RequestTable:
         "_clock",
         "_copied",
         "_first",
-        "_last",
         "_marks",
         "_name",
         "_next",
         "_open",
-        "_order",
         "_turns",
         "late",
     )
@@ -132,15 +137,13 @@ class RequestTable:
         self._marks: list[_Mark] = []
         self._copied = False  # whether this peer was seen to copy a serial
         self._alarm: Alarm | None = None
-        self._alarm_at = 0.0
-        self._order = itertools.count(1)
+        self._alarm_at = math.inf
         self.late = 0
         # The numbers begin somewhere else on each connection: a late answer, which a router may
         # still deliver to another one, must look like none to it. They are far above the small
         # ones that peers count their own requests with, and fit in 63 bits.
         self._next = 10 ** (_SERIAL_DIGITS - 1) + secrets.randbits(49)
-        self._first = str(self._next)
-        self._last = ""  # the one given last: as texts of one length they compare as numbers do
+        self._first = self._next
 
     @property
     def count(self) -> int:
@@ -151,8 +154,7 @@ class RequestTable:
         """Returns a serial that no other request has."""
         number = self._next
         self._next = number + 1
-        self._last = serial = str(number)
-        return serial
+        return str(number)
 
     def add(
         self, message: Message, replies: frozenset[str], serial: str | None, timeout: float
@@ -160,15 +162,19 @@ class RequestTable:
         """Opens a request; its answer may come from now on.
 
         Args:
-            serial: The serial that the message has, or ``None`` when it has none.
+            serial: The serial that the message has; ``None`` when it has none; or :data:`NEXT`,
+                when it is sent with one that no other request has, the request's ``key``.
             timeout: The limit in seconds, from now on.
 
         Raises:
             UsageError: The serial is that of another open request, nothing says what would be
                 an answer, or the timeout is no number.
         """
-        order = next(self._order)
-        if serial is None:
+        order = self._next
+        self._next = order + 1
+        if serial is NEXT:
+            key = str(order)
+        elif serial is None:
             if not replies:
                 raise UsageError(f"{message.command}: without a serial, reply= must name commands")
             key = f" {order}"  # no serial on the wire begins with a blank
@@ -181,9 +187,10 @@ class RequestTable:
         except TypeError:
             wanted = f"a timeout in seconds was expected: {timeout!r}"
             raise UsageError(f"{message.command}: {wanted}") from None
-        request = self._open[key] = Request(message._header[4], replies, key, timeout, deadline)
-        request.order = order
-        if self._alarm is None or deadline < self._alarm_at:
+        self._open[key] = request = Request(
+            message._header[4], replies, key, timeout, deadline, order
+        )
+        if deadline < self._alarm_at:
             self._arm(deadline, timeout)
         return request
 
@@ -200,13 +207,13 @@ class RequestTable:
         """Parks the calling greenlet until the answer is there; returns it or raises."""
         if request.answer is None:
             turns = self._turns
-            switch = turns.hub.switch
+            hub = turns.hub
             try:
                 request.waiting = current = getcurrent()
-                if current is turns.hub:
+                if current is hub:
                     turns.check_wait()
                 while request.answer is None:
-                    switch()
+                    switch(hub)
             finally:
                 request.waiting = None
                 if request.answer is None:
@@ -233,9 +240,11 @@ class RequestTable:
 
     def take(self, message: Message) -> bool:
         """Gives a message to the request that it answers; returns whether it was an answer."""
-        serial = message.get("serial")
-        if serial is None:
+        group = message._layout.index.get("serial")
+        if group is None:
             return bool(self._open or self._marks) and self._take_unnumbered(message)
+        found = message._found  # as Message.get does, without the cost of a call
+        serial = message["serial"] if found is None else found[group]
         request = self._open.pop(serial, None)
         if request is None:
             return self._is_late(serial, message)
@@ -284,9 +293,9 @@ class RequestTable:
                 self._drop(message)
                 return True
         if (
-            self._first <= serial <= self._last
-            and len(serial) == _SERIAL_DIGITS
+            len(serial) == _SERIAL_DIGITS
             and serial.isdecimal()
+            and self._first <= int(serial) < self._next
             and message.service not in _BROADCAST
         ):
             self._drop(message)
@@ -304,6 +313,7 @@ class RequestTable:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm = None
+            self._alarm_at = math.inf
         self.fail(error)
 
     def fail(self, error: EdgeventError) -> None:
@@ -362,6 +372,7 @@ class RequestTable:
     def _sweep(self) -> None:
         try:
             self._alarm = None
+            self._alarm_at = math.inf
             now = self._clock.now()
             for request in tuple(self._open.values()):
                 if request.deadline <= now and request.answer is None:

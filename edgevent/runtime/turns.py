@@ -31,7 +31,7 @@ IDLE = 0
 RUNNING = -1
 """What a task's ``ticket`` says: not ready, or in a turn. Else it is the number of its entry."""
 
-_switch: Any = greenlet.switch  # past Worker.switch, which costs a Python call
+switch: Any = greenlet.switch  # past those of Worker and of the hub, which cost a call
 
 
 class Task(Protocol):
@@ -87,11 +87,11 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
         if turns.forked and self is not turns.forked_in:
             return None
         if task is None or getcurrent() is not turns.hub:
-            return _switch(self, *arguments)
+            return switch(self, *arguments)
         self.resumed = monotonic()
         turns.resumed = self
         try:
-            return _switch(self, *arguments)
+            return switch(self, *arguments)
         finally:
             turns.resumed_ends(self, task)
 
@@ -133,7 +133,7 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
             if len(idle) >= MAX_IDLE_WORKERS:
                 return
             idle.append(self)
-            hub.switch()
+            switch(hub)
 
     def forget(self) -> None:
         """Ends a handler's context variables, and values of ``gevent.local``, before its turn."""
@@ -245,7 +245,7 @@ class Turns:
         self.holding = True
         self.worker = worker
         try:
-            _switch(worker)
+            switch(worker)
         except BaseException as error:
             self._escaped(error)
         if worker.task is not None:  # it has blocked
@@ -274,7 +274,7 @@ class Turns:
             worker = idle.pop() if idle else Worker(self)
             self.worker = worker
             try:
-                _switch(worker)
+                switch(worker)
             except BaseException as error:
                 self._escaped(error)
             if worker.task is not None:  # its turn has blocked
@@ -293,7 +293,7 @@ class Turns:
             self.loop.run_callback(self._pass)
         self.failed(error)
 
-    def resume(self, waiting: greenlet, value: Any = None) -> None:
+    def resume(self, waiting: greenlet) -> None:
         """Switches from the hub to a greenlet that waits, and back when it waits again or ends."""
         held, self.holding = self.holding, True
         task: Task | None = None
@@ -302,7 +302,7 @@ class Turns:
             task, self.resumed = worker.task, worker
             worker.resumed = monotonic()
         try:
-            _switch(waiting, value)
+            switch(waiting)
         except BaseException as error:  # a worker ended with it; see Worker
             self._escaped(error)
         self.holding = held
@@ -428,9 +428,9 @@ def wait(turns: Turns, clock: Clock, timeout: float | None) -> Any:
     """
     current = turns.check_wait()
     if timeout is None:
-        return turns.hub.switch()
+        return switch(turns.hub)
     alarm = clock.call_later(timeout, current.switch, TIMED_OUT)
     try:
-        return turns.hub.switch()
+        return switch(turns.hub)
     finally:
         alarm.stop()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import EllipsisType
 
 from ..message import Message
-from ..wire import to_text
+from ..values import to_text
 
 Wanted = str | re.Pattern[str] | Mapping[str, object] | Callable[[Message], object]
 """What a message is to be; see :func:`meets`."""
