@@ -180,7 +180,7 @@ class Communicator(Debugging, Counting, Closing):
             connection.call_hook(connection.connection_added)
         if self._stopping and connection in self._connections:
             connection.drain()
-        elif self._runner is not None:
+        elif self._listening == 1:  # else nothing has changed for run
             self._check_end()
         return connection
 
@@ -238,7 +238,7 @@ class Communicator(Debugging, Counting, Closing):
                 self.turns.arrive(Call(connection.call_hook, (hook,)))
             else:
                 connection.call_hook(connection.connection_removed)
-        if self._runner is not None:
+        if self._stopping or not self._keepers or not self._listening:
             self._check_end()
         return True
 

@@ -36,6 +36,7 @@ from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.record import RecordTransport
+from ..transport.stream import SocketTransport
 from .counted import Counted
 
 logger = logging.getLogger("edgevent")
@@ -101,8 +102,7 @@ class Flow(Counted):
         self._inbox = Inbox()
         self._filters = False  # whether take_units has something to do
         self._paused = True  # whether the transport is not being read
-        self._eof = False
-        self._draining = False
+        self._eof = self._draining = False
         self._error: NetworkError | None = None
         self._receiver: greenlet | None = None  # for which all that comes is
         self._parked = False  # whether it waits for that just now
@@ -147,23 +147,20 @@ class Flow(Counted):
             self._keep_outbox_counts(self._outbox)
         self._transport = transport
         self._since = monotonic()
-        self._eof = False
-        self._error = None
-        arguments = (transport, self._turns, self._sending_broke, self._emptied)
+        self._eof, self._error = False, None
         if transport.keeps_records:
             self._framer = self.make_record_framer()
-            settings: dict[str, Any] = {
-                "clock": self._use_clock,
-                "pack": cast(RecordTransport, transport).pack,
-                "drops_newline": self.ends_with_newline,
-            }
-            if transport.is_datagram:
-                self._outbox = DatagramOutbox(*arguments, on_lost=self.undeliverable, **settings)
-            else:
-                self._outbox = RecordOutbox(*arguments, **settings)
+            self._outbox = (DatagramOutbox if transport.is_datagram else RecordOutbox)(
+                transport,
+                self._turns,
+                self,
+                clock=self._use_clock,
+                pack=cast(RecordTransport, transport).pack,
+                drops_newline=self.ends_with_newline,
+            )
         else:
             self._framer = self.make_framer()
-            self._outbox = Outbox(*arguments, clock=self._use_clock)
+            self._outbox = Outbox(transport, self._turns, self, clock=self._use_clock)
 
     def attach(self, communicator: Owner) -> None:
         """Called by the communicator."""
@@ -252,6 +249,8 @@ class Flow(Counted):
                 self._receiving_broke(connection_lost(transport.peer, "receiving from", error))
                 return
             if not data:
+                if isinstance(transport, SocketTransport):
+                    transport.at_end = True
                 self.ended(None)
                 return
             units, size = framer.feed(data), len(data)
@@ -323,7 +322,8 @@ class Flow(Counted):
             self._turns.loop.run_callback(self._hand_over)
         self._mark_due(END)
 
-    def _sending_broke(self, error: NetworkError) -> None:
+    def sending_broke(self, error: NetworkError) -> None:
+        """Called by the outbox: nothing leaves any more."""
         if self._closed:
             self._shut()
             return
@@ -346,7 +346,8 @@ class Flow(Counted):
         """Called in the hub when a datagram could not be delivered; the next one may be."""
         logger.info("%s: %s", self.name, error)
 
-    def _emptied(self) -> None:
+    def sending_emptied(self) -> None:
+        """Called by the outbox: all that had to wait has left."""
         if self._closed:
             self._shut()
         else:
@@ -368,8 +369,7 @@ class Flow(Counted):
 
     def end_error(self) -> NetworkError:
         """Makes the error for a call that comes after the end."""
-        error = self._error
-        if error is not None:
+        if (error := self._error) is not None:
             return type(error)(error.args[0], error.errno)
         if self._draining or (self._closed and not self._eof):
             return ClosedError(f"{self.name} is closed")
@@ -389,7 +389,7 @@ class Flow(Counted):
         if self._receiver is not None:
             self._turns.loop.run_callback(self._hand_over)
         if self._error is None and self._outbox is not None and not self._outbox.seal():
-            return False  # what was sent before the close leaves first; see _emptied
+            return False  # what was sent before the close leaves first; see sending_emptied
         self._shut()
         return False  # _shut has done the rest
 
@@ -440,11 +440,11 @@ class Flow(Counted):
         if transport is not None:
             self._transport = None
             if self._outbox is not None:
-                self._outbox.close()
+                self._outbox.leave()
             transport.close()
             if self._error is not None:
                 logger.warning("%s: closed: %s", self.name, self._error)
-            else:
+            elif logger.isEnabledFor(logging.DEBUG):  # to make the name costs more
                 logger.debug("%s: closed", self.name)
         self._leave()
         self.has_ended()

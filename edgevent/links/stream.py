@@ -153,7 +153,7 @@ class BaseStream(Flow, Generic[_U]):
     def run_turn(self) -> None:
         """Handles what is due, and what is in the inbox within the turn's limits."""
         try:
-            if self._due:
+            if self._due & ~END:
                 self._work()
             if self._inbox.units and self._receiver is None and not self._closed:
                 self._handle_inbox()

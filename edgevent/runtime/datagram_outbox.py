@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConnectionLostError, connection_lost
@@ -10,19 +9,12 @@ from .record_outbox import RecordOutbox
 
 
 class DatagramOutbox(RecordOutbox):
-    """What is to leave, datagram by datagram.
+    """What is to leave, datagram by datagram; its owner is told of one that cannot be sent."""
 
-    Args:
-        on_lost: Called in the hub when one that had to wait could not be sent.
-    """
+    __slots__ = ("_lost",)
 
-    __slots__ = ("_lost", "_on_lost")
-
-    def __init__(
-        self, *arguments: Any, on_lost: Callable[[ConnectionLostError], object], **settings: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._on_lost = on_lost
         self._lost: ConnectionLostError | None = None
 
     def write(self, data: bytes) -> None:
@@ -64,8 +56,8 @@ class DatagramOutbox(RecordOutbox):
                 lost = connection_lost(self._transport.peer, "sending to", error)
                 if datagram is own:
                     self._lost = lost
-                else:
-                    self._on_lost(lost)
+                elif self._owner is not None:
+                    self._owner.undeliverable(lost)
             size = len(datagram)
             self.sent_bytes += size
             self.sent_units += 1

@@ -7,7 +7,6 @@ leaves as the peer reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -26,7 +25,7 @@ from ..limits import (
 )
 from .attached import Attached, Passing
 from .clock import SYSTEM_CLOCK, Alarm, Clock
-from .room import Room, WhenFull
+from .room import Owner, Room, WhenFull
 from .turns import Turns
 from .watchers import Watched
 
@@ -39,21 +38,20 @@ class Outbox(Room):
     Args:
         transport: Takes the bytes, and says when it can take more.
         turns: The turns of the hub.
-        on_broken: Called once, in the hub or in the sender's greenlet, when a write failed or the
-            peer was too slow.
-        on_empty: Called in the hub when what had to wait is out.
+        owner: The connection, which is told of the end and of room; two callbacks would be two more
+            objects for each connection.
         clock: Counts the time that a slow consumer is given.
     """
 
     __slots__ = (
         "_alarm",
         "_attached",
+        "_bursts",
         "_chunks",
         "_head",
         "_iteration",
         "_joined",
-        "_on_broken",
-        "_on_empty",
+        "_owner",
         "_sealed",
         "_sent_at",
         "_transmit",
@@ -66,8 +64,7 @@ class Outbox(Room):
         self,
         transport: Watched,
         turns: Turns,
-        on_broken: Callable[[NetworkError], object],
-        on_empty: Callable[[], object],
+        owner: Owner,
         *,
         clock: Clock = SYSTEM_CLOCK,
         max_bytes: int = OUTBOX_BYTES,
@@ -77,8 +74,7 @@ class Outbox(Room):
         self._transport = transport
         self._transmit = transport.transmit
         self._turns = turns
-        self._on_broken = on_broken
-        self._on_empty = on_empty
+        self._owner: Owner | None = owner
         self.clock = clock
         self.max_bytes = max_bytes
         self.slow_timeout = slow_timeout
@@ -98,6 +94,7 @@ class Outbox(Room):
         self._in_flight = 0
         self._alarm: Alarm | None = None
         self._joined = self._watching = False
+        self._bursts = False  # whether several left together last time
         self._sealed = False  # whether what waits may still leave although there is an error
 
     # --- sending ----------------------------------------------------------------------------------
@@ -155,6 +152,8 @@ class Outbox(Room):
     def write_soon(self, data: bytes) -> bool:
         """Takes bytes like :meth:`write`, but never waits and never raises.
 
+        Where several of them came together last time, the first of the next do not leave at once.
+
         Returns:
             Whether they were taken. A peer for which more than
             :data:`~edgevent.limits.OUTBOX_HARD_BYTES` have piled up is given up.
@@ -162,6 +161,25 @@ class Outbox(Room):
         if self.error is not None:
             return False
         turns = self._turns
+        if not self.size and not self._bursts:
+            iteration = turns.loop.iteration
+            if iteration != self._iteration:
+                self._iteration = iteration
+                try:
+                    sent = self._transmit(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    self._broken(error)
+                    return False
+                self.sent_bytes += sent
+                self.sent_units += 1
+                if sent != len(data):
+                    self._head = memoryview(data)[sent:]
+                    self.size = left = len(data) - sent
+                    turns.queued += left
+                    self._watch()
+                return True
         if self._chunks is None:
             self._chunks = [data]
         else:
@@ -271,6 +289,7 @@ class Outbox(Room):
                 chunks, self._chunks = self._chunks, None
                 assert chunks is not None
                 units = len(chunks)
+                self._bursts = units > 1
                 head = chunks[0] if units == 1 else b"".join(chunks)
                 self.sent_units += units
             try:
@@ -333,7 +352,8 @@ class Outbox(Room):
             self._transmit = self._transport.transmit
         self._transport.unwatch_write()
         self._stop_alarm()
-        self._on_empty()
+        if self._owner is not None:
+            self._owner.sending_emptied()
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:
@@ -376,7 +396,8 @@ class Outbox(Room):
         """Ends the outbox with an error: what waits in it will not leave."""
         if self.error is None or self._sealed:
             self.close(error)
-            self._on_broken(error)
+            if self._owner is not None:
+                self._owner.sending_broke(error)
 
     def seal(self) -> bool:
         """Takes nothing more, and wakes those who wait; what is in it still leaves, and the end.
@@ -397,6 +418,11 @@ class Outbox(Room):
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"the connection to {self._transport.peer} is closed")
+
+    def leave(self) -> None:
+        """Closes, and forgets the connection: neither is left to the garbage collector."""
+        self.close()
+        self._owner = None
 
     def close(self, error: NetworkError | None = None) -> None:
         """Drops what waits and wakes those who wait. Idempotent."""

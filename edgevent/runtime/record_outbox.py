@@ -32,6 +32,7 @@ class RecordOutbox(Outbox):
         super().__init__(*arguments, **settings)
         self._pack = pack
         self._drops_newline = drops_newline
+        self._bursts = True  # write_soon writes nothing by itself, which would be no record
 
     def as_sent(self, data: bytes) -> bytes:
         """Returns the record for a unit, or nothing for no bytes.

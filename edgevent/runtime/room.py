@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from greenlet import getcurrent
 
-from ..errors import NetworkError, QueueFullError
+from ..errors import ConnectionLostError, NetworkError, QueueFullError
 from ..limits import JOIN_BYTES, TOTAL_QUEUED_BYTES
 from .clock import Clock
 from .turns import Turns
@@ -14,6 +14,20 @@ from .waits import Waiters
 from .watchers import Watched
 
 WhenFull = Literal["wait", "raise", "drop"]
+
+
+class Owner(Protocol):
+    """The connection that an outbox belongs to."""
+
+    def sending_broke(self, error: NetworkError) -> None:
+        """Called once, in the hub or in the sender's greenlet: a write failed, or the peer was too
+        slow."""
+
+    def sending_emptied(self) -> None:
+        """Called in the hub when what had to wait is out."""
+
+    def undeliverable(self, error: ConnectionLostError) -> None:
+        """Called in the hub when a datagram that had to wait could not be sent."""
 
 
 class Room:

@@ -132,6 +132,7 @@ class Worker(greenlet):  # type: ignore[misc, unused-ignore]
                     self._end(task)
             if len(idle) >= MAX_IDLE_WORKERS:
                 return
+            task = unit = None  # one that is closed meanwhile is not kept
             idle.append(self)
             switch(hub)
 

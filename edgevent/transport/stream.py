@@ -63,14 +63,16 @@ class SocketTransport(DescriptorTransport):
         sockaddr: The address of the other side; asked of the kernel when not given.
     """
 
-    __slots__ = ("_sock", "_sockaddr", "receive", "transmit")
+    __slots__ = ("_sock", "_sockaddr", "at_end", "receive", "transmit")
 
+    at_end: bool  # whether all that comes was received, and then the end
     receive: Callable[[int], bytes]
     transmit: Callable[[bytes | memoryview], int]
 
     def __init__(self, sock: _socket.socket, sockaddr: Any = None) -> None:
         self._sockaddr = sock.getpeername() if sockaddr is None else sockaddr
         self._sock = sock
+        self.at_end = False
         super().__init__(sock.fileno())
         self.receive = sock.recv
         self.transmit = sock.send
@@ -139,7 +141,8 @@ class SocketTransport(DescriptorTransport):
 
     def finish(self) -> None:
         """Makes the close that follows one that ends the stream, and does not reset it."""
-        drop_input(self)
+        if not self.at_end:
+            drop_input(self)
 
     def shutdown_write(self) -> None:
         """Sends the end of the stream, unless the connection is gone already."""

@@ -368,9 +368,9 @@ def test_a_message_is_built_once(ground: Ground) -> None:
     pairs = [memory_pair(1) for _ in range(3)]
     peers = [ground.communicator.add_connection(Quiet(near)) for near, _ in pairs]
     broadcast(peers, BIG)
-    first, *others = [peer.outbox._chunks for peer in peers]
-    assert first is not None
-    assert all(other is not None and other[0] is first[0] for other in others)
+    left = [peer.outbox._head for peer in peers]  # of what each has taken a byte
+    assert len({id(part.obj) for part in left if isinstance(part, memoryview)}) == 1
+    assert all(part is not None and len(part) == len(BIG.to_line()) - 1 for part in left)
 
 
 def test_messages_go_to_all_in_order(ground: Ground) -> None:
@@ -437,3 +437,54 @@ def test_a_handler_may_broadcast_to_all_peers(ground: Ground) -> None:
     for sock in socks:
         sock.shutdown(socket.SHUT_WR)
         assert read_all(sock) == b"SAID text=x\n"
+
+
+def test_the_first_of_a_pass_leaves_at_once_and_several_leave_together(ground: Ground) -> None:
+    ours, theirs = memory_pair()
+    connection = ground.communicator.add_connection(MessageConnection(ours))
+
+    def say(*commands: str) -> None:
+        for command in commands:
+            assert broadcast([connection], Message(command)) == 1
+
+    settle()
+    say("A", "B", "C")
+    assert theirs.receive(100) == b"A\n"
+    settle()
+    assert theirs.receive(100) == b"B\nC\n"
+    say("D", "E")  # as several came last time, they wait for each other from the first on
+    with pytest.raises(BlockingIOError):
+        theirs.receive(100)
+    settle()
+    assert theirs.receive(100) == b"D\nE\n"
+    say("F")
+    settle()
+    assert theirs.receive(100) == b"F\n"
+    say("G")  # as one came alone, it does not wait
+    assert theirs.receive(100) == b"G\n"
+
+
+def test_what_the_kernel_does_not_take_of_a_broadcast_leaves_later(ground: Ground) -> None:
+    ours, theirs = memory_pair(capacity=10)
+    connection = ground.communicator.add_connection(MessageConnection(ours))
+    settle()
+    assert broadcast([connection], Message("LONGER_THAN_TEN")) == 1
+    broadcast([connection], Message("NEXT"))
+    found = b""
+    while len(found) < 21:
+        found += theirs.receive(100)
+        settle()
+    assert found == b"LONGER_THAN_TEN\nNEXT\n"
+
+
+def test_a_broadcast_that_nothing_can_be_taken_of_waits(ground: Ground) -> None:
+    ours, theirs = memory_pair(capacity=4)
+    connection = ground.communicator.add_connection(MessageConnection(ours))
+    connection.write(b"FULL")
+    settle()
+    assert broadcast([connection], Message("A")) == 1
+    found = b""
+    while len(found) < 6:
+        found += theirs.receive(100)
+        settle()
+    assert found == b"FULLA\n"

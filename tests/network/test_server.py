@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from edgevent import (
     limits,
 )
 from edgevent.testing.clock import settle
+from edgevent.transport import stream
 
 
 @pytest.fixture(params=["tcp", "unix", "abstract"])
@@ -376,3 +379,52 @@ def test_a_client_meets_a_server_at_each_kind_of_address(ground: Ground, address
     server = ground.serve(echo(), address)
     with Client(server.addresses[0]) as client:
         assert client.request(Message("ECHO", {"text": "x"}))["text"] == "x"
+
+
+@pytest.mark.parametrize("kind", ["dispatcher", "conversation", "raw"])
+def test_a_peer_that_has_gone_is_freed_without_the_garbage_collector(
+    ground: Ground, address: str, kind: str
+) -> None:
+    def converse(connection: MessageConnection) -> None:
+        for message in connection:
+            connection.send(message.reply("ECHOED", {"text": message["text"]}))
+
+    class Raw(StreamConnection):
+        def process_read(self, data: bytes) -> None:
+            self.write(data.replace(b"ECHO", b"ECHOED"))
+
+    handlers: dict[str, Any] = {"dispatcher": echo(), "conversation": converse, "raw": Raw}
+    server = ground.serve(handlers[kind], address)
+
+    def come_and_go() -> weakref.ref[Any]:
+        sock = ground.dial(server)
+        ask(sock, "a")
+        (peer,) = server.peers
+        sock.close()
+        until(lambda: not server.peers)
+        return weakref.ref(peer)
+
+    come_and_go()
+    gc.disable()
+    try:
+        found = come_and_go()
+        come_and_go()  # a frame that waits may still have the one before
+        until(lambda: found() is None)
+    finally:
+        gc.enable()
+
+
+def test_who_has_ended_the_stream_is_not_read_again_at_the_close(
+    ground: Ground, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(stream, "drop_input", looked.append)
+    server = ground.serve(echo(), address)
+    with ground.dial(server) as sock:
+        ask(sock, "a")
+    until(lambda: not server.peers)
+    assert looked == []
+    ground.dial(server)
+    until(lambda: server.peers)
+    server.peers[0].close()  # what the peer has sent, and nobody has read, would reset it
+    assert len(looked) == 1
