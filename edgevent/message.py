@@ -119,7 +119,9 @@ class Message:
                     raise MessageError("the line holds a lone surrogate") from None
         else:
             text = line.strip().decode("utf-8", "surrogateescape")
-        return parse_text(text, max_parameters)
+        if max_parameters == MAX_PARAMETERS:
+            return parse_text(text)
+        return _read(text, max_parameters)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -398,7 +400,7 @@ def _make(header: Header, layout: Layout, texts: dict[str, str]) -> Message:
     return message
 
 
-def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
+def parse_text(text: str) -> Message:
     """Reads a line that was decoded already (UTF-8, other bytes as ``surrogateescape``).
 
     Raises:
@@ -416,13 +418,17 @@ def parse_text(text: str, max_parameters: int = MAX_PARAMETERS) -> Message:
     ):
         header, layout, pieces = known
         found = pieces(rest)
-        if found is not None and layout.count <= max_parameters:
+        if found is not None:
             message = _new(Message)
             message._header = header
             message._layout = layout
             message._found = found
             message._body = message._parameters = message._line = message.match = None
             return message
+    return _read(text, MAX_PARAMETERS)
+
+
+def _read(text: str, max_parameters: int) -> Message:
     text = text.strip(BLANKS)
     if "\0" in text:
         raise MessageError("the line holds a NUL")

@@ -342,10 +342,10 @@ class Client(MessageConnection):
         """Without a dispatcher, answers HELP and ALIVE at once."""
         if self._dispatcher is not None or self._communicator is not None:
             return super().take_units(units)
-        if self._fds is not None:
+        fds, table = self._fds, self._requests
+        if fds is not None:
             units = self.assign_fds(units)
         left: list[Any] = []
-        table = self._requests
         for unit in units:
             try:
                 message = parse_text(unit) if unit.__class__ is str else unit
@@ -366,7 +366,7 @@ class Client(MessageConnection):
             left.append(message)
         if left:
             self._arriving = ()
-        if self._fds is not None:
+        if fds is not None:
             self.weigh(left)
         return left
 

@@ -297,20 +297,14 @@ class Turns:
     def resume(self, waiting: greenlet) -> None:
         """Switches from the hub to a greenlet that waits, and back when it waits again or ends."""
         held, self.holding = self.holding, True
-        task: Task | None = None
-        worker = waiting if waiting.__class__ is Worker else None
-        if worker is not None:  # as in Worker.switch, without the cost of a call
-            task, self.resumed = worker.task, worker
-            worker.resumed = monotonic()
         try:
-            switch(waiting)
+            if waiting.__class__ is Worker:
+                waiting.switch()
+            else:
+                switch(waiting)
         except BaseException as error:  # a worker ended with it; see Worker
             self._escaped(error)
         self.holding = held
-        if worker is not None:
-            self.resumed = None
-            if monotonic() - worker.resumed > HUB_BUSY_WARNING:
-                self.resumed_ends(worker, task)
         if self.joined and not held:
             self.flush()
 
