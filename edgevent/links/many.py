@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import limits
-from ..errors import EdgeventError, no_message
+from ..errors import EdgeventError, UsageError, no_message
 from ..message import Message
 from .message import MessageConnection
 from .request import Request, reply_set
@@ -25,6 +25,11 @@ def request_many(
 
     Returns:
         For each connection, in their order, its answer, or the error that came in its place.
+
+    Raises:
+        UsageError: It is no message, or the call can never be right for another reason.
+        WrongThreadError: A connection belongs to another thread.
+        ForkedError: It belongs to the parent process.
     """
     if not connections:
         return []
@@ -39,6 +44,8 @@ def request_many(
             left = max(end - clock.now(), 0.0)
             try:
                 asked[index] = connections[index].ask(message, replies, left, True)
+            except UsageError:
+                raise  # what is wrong for one is wrong for all
             except EdgeventError as error:
                 answers[index] = error
         for index, request in asked.items():

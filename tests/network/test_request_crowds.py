@@ -173,6 +173,18 @@ def test_request_many_of_nobody(crowd: list[tuple[Client, ScriptedPeer]]) -> Non
     assert request_many([], Message("ASK")) == []
 
 
+def test_request_many_raises_a_mistake_of_the_program(
+    crowd: list[tuple[Client, ScriptedPeer]],
+) -> None:
+    clients = [client for client, _ in crowd]
+    with pytest.raises(UsageError, match="a Message was expected"):
+        request_many(clients, "ASK")  # type: ignore[arg-type]
+    clients[1].ask(Message("ASK", {"serial": 1}), frozenset(), 5.0, True)
+    with pytest.raises(UsageError, match="serial is open already"):
+        request_many(clients, Message("ASK", {"serial": 1}))
+    assert [client._requests.count for client in clients[:2] if client._requests] == [0, 1]
+
+
 def test_request_many_that_is_given_up_leaves_nothing_open(
     crowd: list[tuple[Client, ScriptedPeer]],
 ) -> None:
