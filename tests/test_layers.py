@@ -139,6 +139,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.undelivered",
         "links.identity",
         "links.counted",
+        "links.ending",
         "links.flow",
         "links.stream",
         "links.raw",

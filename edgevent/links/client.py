@@ -38,7 +38,7 @@ from ..transport.base import StreamTransport
 from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.rights import Fds, check_carrier
-from .flow import END
+from .ending import END
 from .message import MessageConnection, fallback_dispatcher
 from .request import reply_set
 from .resending import request_until_answered

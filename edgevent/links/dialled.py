@@ -32,7 +32,7 @@ from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.resolve import STREAM_SCHEMES, unix_sockaddr
 from ..transport.rights import check_carrier
-from .flow import EMPTY, START
+from .ending import EMPTY, START
 from .listener_wait import ListenerWait, waits_for_listener
 from .message import MessageConnection
 from .report import Report

@@ -27,7 +27,7 @@ from ..runtime.room import WhenFull
 from ..transport.base import StreamTransport
 from ..transport.rights import Fds
 from .dialled import DialledConnection
-from .flow import EMPTY
+from .ending import EMPTY
 from .request import Request
 from .undelivered import NEVER, Entry, Kept, Record, Undelivered
 

@@ -21,8 +21,8 @@ from ..dispatcher import Dispatcher
 from ..errors import MessageError, UsageError
 from ..message import Message, parse_text
 from ..runtime.turns import IDLE, RUNNING, Worker
+from .ending import END
 from .fds import weight
-from .flow import END
 from .message import MessageConnection
 
 logger = logging.getLogger("edgevent")

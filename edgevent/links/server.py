@@ -27,7 +27,7 @@ from ..transport.rights import check_carrier
 from ..transport.secure import TlsTransport, with_tls
 from ..transport.stream import SocketTransport
 from .admission import Admission
-from .flow import START
+from .ending import START
 from .greeting import Greeting
 from .handler import Handler, check_handler, check_outbox, make_connection, set_outbox
 from .raw import check_line_bytes

@@ -14,7 +14,8 @@ from ..binding import describe
 from ..connection import FAILURES
 from ..errors import NetworkError, ReceiveTimeout, UsageError
 from ..runtime.turns import IDLE, TIMED_OUT, wait
-from .flow import EMPTY, END, START, Flow
+from .ending import EMPTY, END, START
+from .flow import Flow
 
 logger = logging.getLogger("edgevent")
 

@@ -15,7 +15,8 @@ from .. import limits
 from ..arguments import checks_arguments
 from ..connection import Owner
 from ..errors import UsageError
-from ..links.flow import END, Flow
+from ..links.ending import END
+from ..links.flow import Flow
 from ..links.raw import LineConnection
 from ..runtime.clock import SYSTEM_CLOCK, Alarm, Clock
 from ..runtime.signal_names import signal_number
