@@ -164,6 +164,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "links.greeting",
         "links.handler",
         "links.reserve",
+        "links.accepting",
         "links.server",
         "links.send_datagram",
         "links.datagram_client",
