@@ -125,6 +125,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sources.file_event",
         "sources.file_path",
         "sources.file_ledger",
+        "sources.file_folders",
         "sources.file_tree",
         "sources.file_roots",
         "sources.file_changes",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from .file_event import ATTRIBUTES, CREATED, UPDATED, WRITE, content_bits
+from .file_folders import Folder, Root
 from .file_ledger import Holder, Look
 from .file_roots import Roots
-from .file_tree import Folder, Root, Tree
+from .file_tree import Tree
 from .inotify import (
     IN_ATTRIB,
     IN_CREATE,

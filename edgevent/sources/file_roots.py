@@ -8,8 +8,9 @@ import os
 
 from ..errors import FileWatchError
 from .file_event import CREATED, DELETED, EXISTS, LOST_SYNC
+from .file_folders import Folder, Roles, Root
 from .file_path import Way, trace
-from .file_tree import NAMES, SELF, Folder, Roles, Root, Tree
+from .file_tree import NAMES, SELF, Tree
 from .inotify import IN_MASK_ADD
 
 logger = logging.getLogger("edgevent")
