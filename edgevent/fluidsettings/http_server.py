@@ -1,7 +1,8 @@
 """HTTP on gevent's own WSGI server, with the limits that it leaves out.
 
 Each request has so many seconds to be complete and to be answered, its head so many bytes, its body
-too, and there are so many connections at a time. What goes wrong is logged, not printed.
+too, and there are so many connections at a time: when there are, those that ask for nothing make
+room. What goes wrong is logged, not printed.
 """
 
 from __future__ import annotations
@@ -72,11 +73,37 @@ class _Refusals:
             self._count = 0
 
 
+class _Crowd(Pool):  # type: ignore[misc, unused-ignore]
+    """The connections.
+
+    Attributes:
+        idle: The sockets of those that have not asked, or not again, the longest first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MAX_CONNECTIONS)
+        self.idle: dict[Any, None] = {}
+
+    def full(self) -> bool:
+        """Whether no more can be accepted, which the server asks before it does that.
+
+        Then the one that has been idle for longest is cut, as a browser expects it: the place that
+        it leaves is for who comes next.
+        """
+        found: bool = super().full()
+        if found and self.idle:
+            sock = next(iter(self.idle))
+            del self.idle[sock]
+            _cut(sock)
+        return found
+
+
 class _Server(WSGIServer):  # type: ignore[misc, unused-ignore]
     """Those of one listener."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(self, sock: Any, application: Any, crowd: _Crowd, **settings: Any) -> None:
+        super().__init__(sock, application, spawn=crowd, **settings)
+        self.crowd = crowd
         self.refusals = _Refusals()
 
 
@@ -102,8 +129,13 @@ class Handler(WSGIHandler):  # type: ignore[misc, unused-ignore]
 
     def read_requestline(self) -> str:
         """Waits for the next request, whose time begins."""
-        self._alarm.start(_cut, self.socket)
-        line: str = super().read_requestline()
+        sock, idle = self.socket, self.server.crowd.idle
+        self._alarm.start(_cut, sock)
+        idle[sock] = None
+        try:
+            line: str = super().read_requestline()
+        finally:
+            idle.pop(sock, None)
         return line
 
     def MessageClass(self, file: Any, *rest: Any) -> Any:
@@ -165,7 +197,7 @@ class HttpServer:
             listen(address, allow_remote=allow_remote)
         )
         self.addresses = [one.local for one in self._listeners]
-        self._pool = Pool(MAX_CONNECTIONS)
+        self._pool = _Crowd()
         self._servers: list[_Server] = []
         for one in self._listeners:
             # The copy is the server's, to close; the path of a Unix socket goes with the original.
@@ -173,7 +205,7 @@ class HttpServer:
             server = _Server(
                 sock,
                 application,
-                spawn=self._pool,
+                self._pool,
                 log=None,
                 error_log=LoggingLogAdapter(logger, logging.DEBUG),
                 handler_class=Handler,

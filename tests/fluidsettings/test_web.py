@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -474,6 +475,19 @@ def test_who_says_nothing_is_cut(
         with site.connect() as sock:
             sock.sendall(begin)
             assert sock.recv(1) in (b"", b"H")
+
+
+def test_who_asks_for_nothing_makes_room(
+    made: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(http_server, "PATIENCE", 3600.0)
+    site = made()
+    with ExitStack() as stack:
+        socks = [stack.enter_context(site.connect()) for _ in range(3)]
+        for _ in range(5):
+            assert site.get().status == 200
+        assert socks[0].recv(1) == b""
 
 
 def test_a_failure_of_the_disk_is_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
