@@ -220,7 +220,7 @@ def connection_lost(peer: str, doing: str, error: OSError) -> ConnectionLostErro
         error: What the system call raised; an error of this package's is returned as it is.
     """
     if isinstance(error, ConnectionLostError):
-        return error
+        return error.with_traceback(None)  # whose frames would keep the connection that keeps it
     reason = error.strerror or str(error)
     return ConnectionLostError(f"{doing} {peer} failed: {reason}", error.errno)
 

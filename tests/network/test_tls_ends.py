@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -98,6 +100,35 @@ def test_a_server_tells_a_cut_from_an_end(
     assert ends == ["TruncatedError", "end"]
     until(lambda: server.counts["lost"] == 1)
     assert logged("closed: tls://127.0.0.1") == logged("the stream was cut off")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_peer_that_has_gone_is_freed_without_the_garbage_collector(
+    ground: Ground, cut: bool
+) -> None:
+    # With TLS 1.3 there would be tickets: unread, they would make it a reset.
+    server = ground.serve(echo(), TLS, tls=only_12(server_options(), server_side=True))
+    address = Address.parse(server.addresses[0])
+
+    def come_and_go() -> weakref.ref[Any]:
+        transport = dial(address, tls=client_options())
+        until(lambda: server.peers)
+        (peer,) = server.peers
+        if not cut:
+            transport.finish()
+        transport.close()
+        until(lambda: not server.peers)
+        assert isinstance(peer._error, TruncatedError) == cut
+        return weakref.ref(peer)
+
+    come_and_go()
+    gc.disable()
+    try:
+        found = come_and_go()
+        come_and_go()  # a frame that waits may still have the one before
+        until(lambda: found() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_peer_that_never_reads_is_a_slow_consumer(moved: Ground, clock: MovedClock) -> None:
