@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import limits
+from ..connection import Connection
 from ..errors import (
     ConnectionLostError,
     MessageError,
@@ -23,6 +25,17 @@ from ..transport.rights import Fds, fd_numbers
 from .carrying import CarryingStream
 from .fds import with_count
 from .request import NEXT, NO_REPLIES, Request, RequestTable, reply_set
+
+
+def name_of(connection: Connection) -> Callable[[], str]:
+    """Returns what gives a connection's name, and does not keep the connection."""
+    kept = weakref.ref(connection)
+
+    def name() -> str:
+        found = kept()
+        return "" if found is None else found.name
+
+    return name
 
 
 class AskingStream(CarryingStream):
@@ -172,7 +185,7 @@ class AskingStream(CarryingStream):
                 f"{self.name}: no answer can come, {transport.peer} is only written to; send()"
                 " needs none"
             )
-        self._requests = RequestTable(self._turns, self._use_clock, self._get_name)
+        self._requests = RequestTable(self._turns, self._use_clock, name_of(self))
         self._filters = True
         return self._requests
 
@@ -213,9 +226,6 @@ class AskingStream(CarryingStream):
     def takes_answer(self, message: Message) -> bool:
         """Gives a message to the request that it answers, if it answers one."""
         return self._requests is not None and self._requests.take(message)
-
-    def _get_name(self) -> str:
-        return self.name
 
     def undeliverable(self, error: ConnectionLostError) -> None:
         """Ends the open requests: nobody is there who could answer them."""

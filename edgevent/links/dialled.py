@@ -32,6 +32,7 @@ from ..transport.dial import dial
 from ..transport.fifo import Access
 from ..transport.resolve import STREAM_SCHEMES, unix_sockaddr
 from ..transport.rights import check_carrier
+from .asking import name_of
 from .ending import EMPTY, START
 from .listener_wait import ListenerWait, waits_for_listener
 from .message import MessageConnection
@@ -99,7 +100,7 @@ class DialledConnection(MessageConnection):
         if waits_for_listener(self._target, wait_for_listener, has_pauses=pauses is not None):
             self._listener = ListenerWait(self._target, self._turns, self._service_is_back)
         self.attempts = 0
-        self._report = Report(self._turns, self._get_name)
+        self._report = Report(self._turns, name_of(self))
         self._up = Waiters(self._turns)
         self._up_since: float | None = None  # since when it is, or last was, up
         self._begun = False  # whether on_connected has returned

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket as plain_socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,3 +328,20 @@ def test_messages_before_the_end_are_received(peer: ScriptedPeer) -> None:
         assert [str(message) for message in client] == ["NEWS n=1", "NEWS n=2"]
         with pytest.raises(ConnectionLostError):
             client.receive()
+
+
+def test_a_closed_client_is_freed_without_the_garbage_collector(ground: Ground) -> None:
+    server = ground.serve(counting()[0])
+
+    def ask_once() -> weakref.ref[Client]:
+        with Client(server.addresses[0]) as client:
+            assert client.request(Message("NUMBER", {"n": 1}))["n"] == "1"
+        return weakref.ref(client)
+
+    ask_once()
+    gc.disable()
+    try:
+        found = ask_once()
+        until(lambda: found() is None)
+    finally:
+        gc.enable()
