@@ -136,6 +136,7 @@ TWO = (
 )
 
 PROGRAM = """
+from time import monotonic
 import gevent
 from edgevent import *
 
@@ -144,30 +145,36 @@ communicator = Communicator()
 gevent.spawn(communicator.run)
 
 def listen(name, address, **settings):
-    heard[name] = []
-    note = lambda message, peer: heard[name].append(message.command)
+    heard[name] = {}
+    note = lambda message, peer: heard[name].setdefault(message.command)
     server = DatagramServer(address, note, allow_unauthenticated=True, name=name, **settings)
     return communicator.add_connection(server)
 
-def tell(port, address, *commands, **settings):
-    for command in commands:
+def tell(who, port, address, command, **settings):
+    # Again and again: a kernel that has much to do drops datagrams between two interfaces, for all
+    # namespaces together (netdev_max_backlog; the second column of /proc/net/softnet_stat).
+    missing = lambda: [name for name in who.split() if command not in heard[name]]
+    while True:
         send_datagram(address.format(port=port), Message(command), **settings)
+        end = monotonic() + 0.2
+        while missing() and monotonic() < end:
+            gevent.sleep(0)
+        if not missing():
+            return
 
-def wait(name, count):
-    while len(heard[name]) < count:
-        gevent.sleep(0)
-    print(name, *heard[name])
+def show():
+    for name, commands in heard.items():
+        print(name, *commands)
 """
 
 FOUR = """
 there = listen("v1", "udp://239.1.1.1:0", interface="v1")
 here = listen("v0", f"udp://239.1.1.1:{there.port}", interface="10.9.0.1")
-tell(there.port, "239.1.1.1:{port}", "BOTH", interface="v0")
-tell(there.port, "239.1.1.1:{port}", "FAR", interface="10.9.0.1", loop=False)
-tell(there.port, "239.1.1.1:{port}", "NEAR", interface="v0", ttl=0)
-tell(there.port, "239.1.1.1:{port}", "LAST", interface="v0")
-wait("v1", 3)
-wait("v0", 3)
+tell("v0 v1", there.port, "239.1.1.1:{port}", "BOTH", interface="v0")
+tell("v1", there.port, "239.1.1.1:{port}", "FAR", interface="10.9.0.1", loop=False)
+tell("v0", there.port, "239.1.1.1:{port}", "NEAR", interface="v0", ttl=0)
+tell("v0 v1", there.port, "239.1.1.1:{port}", "LAST", interface="v0")
+show()
 """
 
 
@@ -183,18 +190,16 @@ there = listen("v1", "udp://[ff02::1234%v1]:0")
 port = there.port
 by_address = listen("address", f"udp://[ff15::1]:{port}", interface="fd00:a::1")
 groups = listen("groups", "udp://[::]:0", groups=["ff15::2%v1", "ff15::3"], interface="v1")
-for interface in ("v0", "fd00:9::1"):
-    tell(port, "[ff02::1234%v0]:{port}", "ONE")
-    tell(port, "[ff02::1234]:{port}", "TWO", interface=interface, ttl=1)
-    tell(port, "[ff15::1]:{port}", "THREE", interface=interface, loop=False)
-    tell(groups.port, "[ff15::2]:{port}", "FOUR", interface=interface)
-    tell(groups.port, "[ff15::3]:{port}", "FIVE", interface=interface)
-    tell(groups.port, "[ff15::4]:{port}", "SIX", interface=interface)
-wait("v1", 4)
-wait("address", 2)
-wait("groups", 4)
+for interface, n in (("v0", 1), ("fd00:9::1", 2)):
+    tell("", groups.port, "[ff15::4]:{port}", f"NOBODY{n}", interface=interface)
+    tell("v1", port, "[ff02::1234%v0]:{port}", f"A{n}")
+    tell("v1", port, "[ff02::1234]:{port}", f"B{n}", interface=interface, ttl=1)
+    tell("address", port, "[ff15::1]:{port}", f"C{n}", interface=interface, loop=False)
+    tell("groups", groups.port, "[ff15::2]:{port}", f"D{n}", interface=interface)
+    tell("groups", groups.port, "[ff15::3]:{port}", f"E{n}", interface=interface)
 with DatagramClient(f"[ff15::1]:{port}", interface="v0") as client:
     client.send(Message("QUESTION"))
+show()
 """
 
 
@@ -202,7 +207,7 @@ def test_ipv6_has_groups_too(own_network: Callable[[str, str], str]) -> None:
     if not Path("/proc/net/if_inet6").exists():
         pytest.skip("this kernel has no IPv6")
     assert own_network(PROGRAM + SIX, TWO).splitlines() == [
-        "v1 ONE TWO ONE TWO",
-        "address THREE THREE",
-        "groups FOUR FIVE FOUR FIVE",
+        "v1 A1 B1 A2 B2",
+        "address C1 C2",
+        "groups D1 E1 D2 E2",
     ]
