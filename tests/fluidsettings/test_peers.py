@@ -180,7 +180,7 @@ def test_bytes_that_are_no_text_stop_nothing(begin: Callable[..., StartedService
     answers = talk(daemon.address, data).decode().splitlines()
     assert len(answers) == 1
     assert "not UTF-8" in answers[0]
-    daemon.wait_until(lambda _: counts(daemon.address)["peers_merged"] == "1")
+    daemon.wait_until(lambda _: counts(daemon.address).get("peers_merged") == "1")
     assert tell(daemon.address, f"{P}GET name={NAME}") == [f"{P}VALUE name={NAME};value=x"]
     assert '"who":"?"' in tell(daemon.address, f"{P}HISTORY name={NAME}")[0]
 
