@@ -148,6 +148,7 @@ def test_of_the_values_of_a_setting_those_are_taken_that_can_be_read(
         f"INVALID command=VALUE_CHANGED;message={NAME}: line 1 is no priority|timestamp|value,"
         " and 1 more"
     )
+    daemon.wait_until(lambda _: counts(daemon.address).get("peers_merged") == "1")
     assert tell(daemon.address, f"{P}GET name={NAME};all=true") == [
         f"{P}ALL_VALUES name={NAME};values=a"
     ]
