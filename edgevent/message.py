@@ -74,7 +74,7 @@ class Message:
     _layout: Layout
     _parameters: dict[str, str] | None
     _found: re.Match[str] | None
-    _body: str | None  # what is written of the parameters, once that was made; not beside _line
+    _body: str | None  # the parameters as written, if that is as they are; not beside _line
     _line: bytes | None  # the text form with its newline, once it was made
     match: re.Match[str] | None
 
@@ -268,20 +268,27 @@ class Message:
     ) -> Message:
         """Makes the same message with some parameters added or changed."""
         changes = {**parameters, **more} if parameters and more else parameters or more
-        header = self._header
         texts = (self._parameters or self._all()).copy()
+        plain = self._body is not None
         for name, value in changes.items():
             if type(value) is not str or not value.isalnum():  # what is, the wire can carry
-                value = to_text(value, name, header[4])
+                value = to_text(value, name, self._header[4])
+                plain = False
             texts[name] = value
         layout = self._layout
         if len(texts) != layout.count:
             if len(changes) == 1:
                 longer = layout.plus.get(name)
-                layout = longer or layout.extend(name, texts, header[4])
+                layout = longer or layout.extend(name, texts, self._header[4])
             else:
-                layout = check_layout(texts, MAX_PARAMETERS, header[4])
-        return _make(header, layout, texts)
+                layout = check_layout(texts, MAX_PARAMETERS, self._header[4])
+        message = _new(Message)  # as _make does, without the cost of a call
+        message._header = self._header
+        message._layout = layout
+        message._parameters = texts
+        message._body = layout.form % layout.pick(texts) if plain and layout.pick else None
+        message._found = message._line = message.match = None
+        return message
 
     def without_parameters(self, *names: str) -> Message:
         """Makes the same message without some parameters."""
@@ -315,7 +322,9 @@ class Message:
                 body = write_parameters(self._layout, self._parameters or self._all())
             if not body:
                 text = f"{self._header[5]}\n"
-            elif body[-1] in BLANKS:  # a reader trims the line, and would trim the last value too
+            elif (
+                body[-1] <= " " and body[-1] in BLANKS
+            ):  # else the reader would trim the last value
                 text = f"{self._header[5]} {body};\n"
             else:
                 text = f"{self._header[5]} {body}\n"
@@ -334,7 +343,7 @@ class Message:
         if layout.last < name:  # it is written behind all others
             body = self._body
             if body is None:
-                body = self._body = write_parameters(layout, self._parameters or self._all())
+                body = write_parameters(layout, self._parameters or self._all())
             between = ";" if body else ""
             line = f"{self._header[5]} {body}{between}{name}={text}\n"
         else:
