@@ -286,7 +286,7 @@ class Message:
         message._header = self._header
         message._layout = layout
         message._parameters = texts
-        message._body = layout.form % layout.pick(texts) if plain and layout.pick else None
+        message._body = layout.write(texts) if plain else None
         message._found = message._line = message.match = None
         return message
 

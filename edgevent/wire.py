@@ -39,9 +39,25 @@ class Header(NamedTuple):
 class Layout:
     """The names of a message's parameters, in the order in which they came: checked once."""
 
-    __slots__ = ("count", "form", "index", "last", "names", "pick", "pieces", "plus", "uses")
+    __slots__ = (
+        "_form",
+        "_pick",
+        "count",
+        "index",
+        "last",
+        "names",
+        "pieces",
+        "plus",
+        "uses",
+        "write",
+        "writes",
+    )
 
     compiled = 0  # of all layouts
+    writers = 0
+
+    write: Callable[[dict[str, str]], str]
+    """Gives what is written of texts that need no escapes, sorted."""
 
     def __init__(self, names: tuple[str, ...], command: str) -> None:
         for name in names:
@@ -52,8 +68,10 @@ class Layout:
         self.names = names
         self.count = len(names)
         self.last = ordered[-1] if names else ""  # what is written last
-        self.form = ";".join([f"{name}=%s" for name in ordered])
-        self.pick = operator.itemgetter(*ordered) if names else None
+        self._form = ";".join([f"{name}=%s" for name in ordered])
+        self._pick: Any = operator.itemgetter(*ordered) if names else None
+        self.write = self._write
+        self.writes = 0
         self.index = {name: group for group, name in enumerate(names, 1)}
         self.plus: dict[str, Layout] = {}  # what it becomes with one name more
         self.uses = 0
@@ -61,6 +79,20 @@ class Layout:
 
     def __reduce__(self) -> tuple[object, ...]:
         return find_layout, (self.names, "")  # neither what it grew into, nor an expression
+
+    def _write(self, texts: dict[str, str]) -> str:
+        """What :attr:`write` is for the first few times: to compile a function takes longer."""
+        self.writes += 1
+        if (
+            self.writes >= _USES_TO_COMPILE
+            and 0 < self.count <= _COMPILED_NAMES
+            and Layout.writers < _COMPILED
+        ):
+            Layout.writers += 1
+            # The names are letters, digits and "_", see __init__: nothing else is evaluated.
+            fields = ";".join([f"{name}={{texts['{name}']}}" for name in sorted(self.names)])
+            self.write = eval(f'lambda texts: f"{fields}"', {})
+        return self._form % self._pick(texts) if self.count else ""
 
     def extend(self, name: str, texts: dict[str, str], command: str) -> Layout:
         """Returns the layout of ``texts``, which have one name more, at their end."""
@@ -214,9 +246,7 @@ def check_parameters(
     if serial is not None and "serial" not in texts:
         texts["serial"] = serial
     layout = layouts.get(tuple(texts)) or check_layout(texts, MAX_PARAMETERS, command)
-    if layout.pick is None:
-        return texts, layout, ""
-    body = layout.form % layout.pick(texts)  # one look at all of them costs less than one at each
+    body = layout.write(texts)  # one look at all of them costs less than one at each
     if "\0" in body or not body.isascii():
         for name, text in texts.items():
             texts[name] = check_text(text, name, command)
@@ -224,7 +254,7 @@ def check_parameters(
     # As write_parameters does, without the cost of a call.
     if "\\" in body or '"' in body or "\n" in body or "\r" in body:
         return texts, layout, None
-    return texts, layout, body if body.count(";") < layout.count else None
+    return texts, layout, body if body.count(";") < layout.count or not body else None
 
 
 def escape(value: str) -> str:
@@ -236,15 +266,13 @@ def escape(value: str) -> str:
 
 def write_parameters(layout: Layout, texts: dict[str, str]) -> str:
     """Returns what is written of texts that were checked: sorted, and escaped where need be."""
-    if layout.pick is None:
-        return ""
-    body: str = layout.form % layout.pick(texts)
+    body = layout.write(texts)
     if not (
         "\\" in body
         or '"' in body
         or "\n" in body
         or "\r" in body
-        or body.count(";") >= layout.count  # one of them stands in a value
+        or body.count(";") >= layout.count > 0  # one of them stands in a value
     ):
         return body
     return ";".join([name + "=" + escape(texts[name]) for name in sorted(texts)])

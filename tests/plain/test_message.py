@@ -829,3 +829,26 @@ def test_a_message_goes_to_other_processes_however_it_was_made(times: int) -> No
             assert (found, bytes(found), hash(found)) == (made, bytes(made), hash(made))
             assert copy.deepcopy(made) == copy.copy(made) == made
             assert len(data) < 400
+
+
+@pytest.mark.parametrize(
+    "names", [["class", "lambda", "_9", "Z"], ["texts"], [f"n{n:02}" for n in range(40)]]
+)
+@pytest.mark.parametrize("value", ["{x}", "%s", "it's", 'a"b', "é"])
+def test_a_message_is_written_in_the_same_way_each_time(names: list[str], value: str) -> None:
+    expected = ";".join(f"{name}={value}" for name in sorted(names)).encode()
+    for _ in range(20):
+        message = Message("PUT", dict.fromkeys(names, value))
+        assert bytes(message) == b"PUT " + expected
+        changed = message.with_parameters({names[0]: value})
+        assert changed.to_line() == b"PUT " + expected + b"\n"
+
+
+def test_only_so_many_kinds_of_messages_are_written_by_functions_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire.Layout, "writers", wire._COMPILED - 1)
+    for number in range(3):
+        for _ in range(10):
+            assert bytes(Message("PUT", {f"only{number}": "x"})) == b"PUT only%d=x" % number
+    assert wire.Layout.writers == wire._COMPILED
