@@ -72,7 +72,8 @@ def test_many_broadcasts_round_a_ring_of_ten(ground: Ground, count: int) -> None
     found = graph(ground, ring(10))
     services = listen(found)
     broadcast(services[3], services, count)
-    assert sum(one.router.counts["duplicate"] for one in found) >= count
+    # The last copies may still be on their way round the other side.
+    until(lambda: sum(one.router.counts["duplicate"] for one in found) >= count)
 
 
 def test_a_link_lost_in_the_middle_loses_no_broadcast_that_has_another_way(ground: Ground) -> None:
