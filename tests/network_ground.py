@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +48,18 @@ kernel has seen that (dev_activate in its net/sched/sch_generic.c).
 
 LONE = f"import signal; signal.alarm({2 * PATIENCE:.0f})\n"
 """What a program that a test starts begins with: it ends although nobody is left to end it."""
+
+
+def frees_at_once(come_and_go: Callable[[], weakref.ref[Any]]) -> None:
+    """Shows that what comes and goes does not wait for the garbage collector."""
+    come_and_go()
+    gc.disable()
+    try:
+        found = come_and_go()
+        come_and_go()  # a frame that waits may still have the one before
+        until(lambda: found() is None)
+    finally:
+        gc.enable()
 
 
 def run_program(

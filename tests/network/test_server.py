@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import struct
 import weakref
@@ -18,6 +17,7 @@ from network_ground import (
     Ground,
     ask,
     echo,
+    frees_at_once,
     read_all,
     read_lines,
     until,
@@ -407,14 +407,7 @@ def test_a_peer_that_has_gone_is_freed_without_the_garbage_collector(
         until(lambda: not server.peers)
         return weakref.ref(peer)
 
-    come_and_go()
-    gc.disable()
-    try:
-        found = come_and_go()
-        come_and_go()  # a frame that waits may still have the one before
-        until(lambda: found() is None)
-    finally:
-        gc.enable()
+    frees_at_once(come_and_go)
 
 
 def test_who_has_ended_the_stream_is_not_read_again_at_the_close(

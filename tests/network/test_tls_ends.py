@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 
 import gevent
 import pytest
-from network_ground import PATIENCE, Ground, MovedClock, echo, until
+from network_ground import PATIENCE, Ground, MovedClock, echo, frees_at_once, until
 from tls_ground import (
     Encrypted,
     client_options,
@@ -121,14 +120,7 @@ def test_a_peer_that_has_gone_is_freed_without_the_garbage_collector(
         assert isinstance(peer._error, TruncatedError) == cut
         return weakref.ref(peer)
 
-    come_and_go()
-    gc.disable()
-    try:
-        found = come_and_go()
-        come_and_go()  # a frame that waits may still have the one before
-        until(lambda: found() is None)
-    finally:
-        gc.enable()
+    frees_at_once(come_and_go)
 
 
 def test_a_peer_that_never_reads_is_a_slow_consumer(moved: Ground, clock: MovedClock) -> None:
